@@ -1,0 +1,1 @@
+//! Centre crop or pad.

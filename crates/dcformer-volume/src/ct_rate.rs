@@ -1,0 +1,1 @@
+//! CT-RATE's folders, reports, metadata and labels.

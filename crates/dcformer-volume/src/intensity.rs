@@ -1,0 +1,1 @@
+//! Bringing values into range: rescale, clip, window.

@@ -1,0 +1,20 @@
+//! Medical scans from files to arrays in known units: NIfTI, DICOM, geometry, preprocessing, CT-RATE, phantoms.
+#![forbid(unsafe_code)]
+
+mod error;
+pub mod geometry;
+pub mod volume;
+
+pub mod crop;
+pub mod ct_rate;
+pub mod dataset;
+pub mod dicom;
+pub mod intensity;
+pub mod manifest;
+pub mod nifti;
+pub mod phantom;
+pub mod preprocess;
+pub mod resample;
+pub mod scan;
+
+pub use error::{Error, Result};

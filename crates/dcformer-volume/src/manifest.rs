@@ -1,0 +1,1 @@
+//! A data set as one CSV: volume, report, labels.

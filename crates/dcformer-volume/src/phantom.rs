@@ -1,0 +1,1 @@
+//! Synthetic chest scans with known findings and reports.

@@ -1,0 +1,1 @@
+//! Trilinear resampling with half-pixel centres.
