@@ -41,7 +41,9 @@ impl Affine {
     /// Axes along R, A, S with the given spacing and the first voxel at the origin.
     pub const fn from_spacing_mm(spacing_mm: [f64; 3]) -> Self {
         let [x, y, z] = spacing_mm;
-        Self { matrix: [[x, 0.0, 0.0, 0.0], [0.0, y, 0.0, 0.0], [0.0, 0.0, z, 0.0]] }
+        Self {
+            matrix: [[x, 0.0, 0.0, 0.0], [0.0, y, 0.0, 0.0], [0.0, 0.0, z, 0.0]],
+        }
     }
 
     /// Column of a storage axis: the step in millimetres from one voxel to the next.
@@ -51,18 +53,33 @@ impl Affine {
 
     /// Distance between voxel centres along each storage axis `i, j, k`.
     pub fn spacing_mm(&self) -> [f64; 3] {
-        [0, 1, 2].map(|axis| self.step_mm(axis).iter().map(|value| value * value).sum::<f64>().sqrt())
+        [0, 1, 2].map(|axis| {
+            self.step_mm(axis)
+                .iter()
+                .map(|value| value * value)
+                .sum::<f64>()
+                .sqrt()
+        })
+    }
+
+    /// Volume of one voxel in cubic millimetres, negative if the axes `i, j, k` are left-handed.
+    pub fn determinant(&self) -> f64 {
+        let [[a, b, c, _], [d, e, f, _], [g, h, i, _]] = self.matrix;
+        a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
     }
 
     /// Position in millimetres (RAS) of a point in voxel coordinates.
     pub fn apply(&self, index: [f64; 3]) -> [f64; 3] {
-        self.matrix.map(|[a, b, c, origin]| a * index[0] + b * index[1] + c * index[2] + origin)
+        self.matrix
+            .map(|[a, b, c, origin]| a * index[0] + b * index[1] + c * index[2] + origin)
     }
 
     /// The same voxels described in the frame of DICOM (x towards left, y towards posterior), or back: its own inverse.
     pub fn swap_lps(&self) -> Self {
         let [x, y, z] = self.matrix;
-        Self { matrix: [x.map(|value| -value), y.map(|value| -value), z] }
+        Self {
+            matrix: [x.map(|value| -value), y.map(|value| -value), z],
+        }
     }
 }
 
@@ -85,11 +102,62 @@ impl Grid {
     pub fn orientation(&self) -> Orientation {
         Orientation::of(&self.affine)
     }
+
+    /// How to store these voxels so that the axes point to `target`, as closely as whole axes can.
+    pub fn axes_to(&self, target: Orientation) -> AxisMap {
+        self.orientation().axes_to(target)
+    }
+
+    /// The same lattice with its axes permuted and reversed so that they point to `target`: no voxel moves.
+    pub fn reoriented(&self, target: Orientation) -> Self {
+        self.mapped(self.axes_to(target))
+    }
+
+    /// The same lattice with its axes permuted and reversed: no voxel moves.
+    pub fn mapped(&self, map: AxisMap) -> Self {
+        let mut matrix = self.affine.matrix;
+        for (row, stored) in matrix.iter_mut().zip(&self.affine.matrix) {
+            for axis in 0..3 {
+                let from = map.from[axis];
+                row[axis] = stored[from];
+                if map.reversed[axis] {
+                    // The first voxel becomes the last along this axis.
+                    row[axis] = -stored[from];
+                    row[3] += stored[from] * (self.size[from] - 1) as f64;
+                }
+            }
+        }
+        Self {
+            size: map.from.map(|axis| self.size[axis]),
+            affine: Affine { matrix },
+        }
+    }
+}
+
+/// Axes of an array taken in another order, some of them backwards: index `n` along the new axis `a` is index `n`, or
+/// `size - 1 - n` where `reversed[a]`, along the stored axis `from[a]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AxisMap {
+    /// Stored axis (0, 1, 2 for `i`, `j`, `k`) that becomes each new axis.
+    pub from: [usize; 3],
+    /// Whether each new axis runs against the stored one.
+    pub reversed: [bool; 3],
+}
+
+impl AxisMap {
+    /// Leaves everything in its place.
+    pub const IDENTITY: Self = Self {
+        from: [0, 1, 2],
+        reversed: [false; 3],
+    };
 }
 
 /// Direction towards which an index grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "the six names are the anatomical directions themselves")]
+#[allow(
+    missing_docs,
+    reason = "the six names are the anatomical directions themselves"
+)]
 pub enum Direction {
     Right,
     Left,
@@ -133,13 +201,47 @@ impl Orientation {
     /// towards superior.
     pub const LPS: Self = Self([Direction::Left, Direction::Posterior, Direction::Superior]);
 
+    /// How NIfTI's own coordinates run.
+    pub const RAS: Self = Self([Direction::Right, Direction::Anterior, Direction::Superior]);
+
+    /// How to bring axes that point like these to `target`.
+    ///
+    /// # Panics
+    /// If either names a line of the body twice.
+    pub fn axes_to(self, target: Self) -> AxisMap {
+        let from = target.0.map(|wanted| {
+            let axis = self
+                .0
+                .iter()
+                .position(|found| found.line() == wanted.line());
+            axis.expect("an orientation has an axis on each line of the body")
+        });
+        AxisMap {
+            from,
+            reversed: [0, 1, 2].map(|axis| self.0[from[axis]] != target.0[axis]),
+        }
+    }
+
     /// The assignment of axes to lines that follows the matrix most closely (the largest product of cosines, so that a
     /// steeply oblique scan never claims one line twice).
     pub fn of(affine: &Affine) -> Self {
-        const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+        const ORDERS: [[usize; 3]; 6] = [
+            [0, 1, 2],
+            [0, 2, 1],
+            [1, 0, 2],
+            [1, 2, 0],
+            [2, 0, 1],
+            [2, 1, 0],
+        ];
         let spacing = affine.spacing_mm();
-        let cosine = |axis: usize, line: usize| affine.matrix[line][axis] / spacing[axis].max(f64::MIN_POSITIVE);
-        let closeness = |lines: &[usize; 3]| (0..3).map(|axis| cosine(axis, lines[axis]).abs()).product::<f64>();
+        let cosine = |axis: usize, line: usize| {
+            affine.matrix[line][axis] / spacing[axis].max(f64::MIN_POSITIVE)
+        };
+        let closeness = |lines: &[usize; 3]| {
+            (0..3)
+                .map(|axis| cosine(axis, lines[axis]).abs())
+                .product::<f64>()
+        };
         let mut best = ORDERS[0];
         for order in ORDERS {
             if closeness(&order) > closeness(&best) {
@@ -148,13 +250,19 @@ impl Orientation {
         }
         Self([0, 1, 2].map(|axis| {
             let line = best[axis];
-            if cosine(axis, line) >= 0.0 { Direction::POSITIVE[line] } else { Direction::NEGATIVE[line] }
+            if cosine(axis, line) >= 0.0 {
+                Direction::POSITIVE[line]
+            } else {
+                Direction::NEGATIVE[line]
+            }
         }))
     }
 }
 
 impl fmt::Display for Orientation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|direction| write!(f, "{}", direction.letter()))
+        self.0
+            .iter()
+            .try_for_each(|direction| write!(f, "{}", direction.letter()))
     }
 }
