@@ -97,6 +97,13 @@ impl Acquisition {
         }
     }
 
+    /// Between voxels along `i`, `j`, `k`, millimetres.
+    pub(super) fn spacing(&self) -> [f64; 3] {
+        // Written with four decimals, as scanners do.
+        let in_plane = (f64::from(self.spacing_mm) * 1e4).round() / 1e4;
+        [in_plane, in_plane, f64::from(self.increment_mm)]
+    }
+
     /// Height of a slice.
     pub(super) fn slice_z(&self, k: usize) -> f32 {
         self.lowest_z + k as f32 * self.increment_mm

@@ -77,8 +77,7 @@ impl Frequencies {
         let probabilities = self.probabilities();
         let mut labels = [false; ABNORMALITIES.len()];
         for (index, label) in labels.iter_mut().enumerate() {
-            let episode = if ACUTE.contains(&index) { scan as u64 } else { 0 };
-            let own = patient.stream(1 + index as u64).stream(episode).normal();
+            let own = own_stream(&patient.stream(1), index, scan).normal();
             let shared: f32 = LOADINGS[index].iter().zip(&factors).map(|(loading, factor)| loading * factor).sum();
             let explained: f32 = LOADINGS[index].iter().map(|loading| loading * loading).sum();
             let liability = shared + (1.0 - explained).sqrt() * own;
@@ -86,6 +85,12 @@ impl Frequencies {
         }
         labels
     }
+}
+
+/// The stream of one abnormality: the same in every scan of a patient unless the finding comes and goes.
+pub(super) fn own_stream(patient: &Random, index: usize, scan: usize) -> Random {
+    let episode = if ACUTE.contains(&index) { scan as u64 } else { 0 };
+    patient.stream(index as u64).stream(episode)
 }
 
 /// Cumulative distribution of the standard normal (Abramowitz and Stegun 26.2.17, error below 8e-8).
