@@ -127,4 +127,14 @@ pub enum Error {
         /// Bytes asked for.
         bytes: u64,
     },
+
+    /// A set of phantoms would be written into a folder that holds something else.
+    #[error(
+        "{}: the folder holds files that are not a set of phantoms, expected an empty or new folder; choose another",
+        path.display()
+    )]
+    NotPhantoms {
+        /// Folder.
+        path: PathBuf,
+    },
 }
