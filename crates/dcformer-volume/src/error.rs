@@ -40,6 +40,94 @@ pub enum Error {
         expected: &'static str,
     },
 
+    /// The file is no NIfTI file.
+    #[error(
+        "{}: this is {found}, expected a NIfTI file (.nii, .nii.gz, or .hdr with .img)",
+        path.display()
+    )]
+    NotNifti {
+        /// File.
+        path: PathBuf,
+        /// What it seems to be.
+        found: &'static str,
+    },
+
+    /// A path names nothing that can be read as a scan.
+    #[error(
+        "{}: this is {found}, expected a NIfTI file, a DICOM file or a folder of DICOM files",
+        path.display()
+    )]
+    NotAScan {
+        /// File or folder.
+        path: PathBuf,
+        /// What it seems to be.
+        found: &'static str,
+    },
+
+    /// The header is there, but not the file with the voxels.
+    #[error(
+        "{}: the voxels belong in {}, which is not there; keep both files in one folder",
+        path.display(),
+        image.display()
+    )]
+    ImageMissing {
+        /// Header file.
+        path: PathBuf,
+        /// File that it needs.
+        image: PathBuf,
+    },
+
+    /// The header describes more voxels than a file of this length can hold.
+    #[error(
+        "{}: the header describes {described} bytes, more than a file of {stored} bytes can hold; copy or download it again",
+        path.display()
+    )]
+    LargerThanFile {
+        /// File with the voxels.
+        path: PathBuf,
+        /// Bytes up to the last voxel.
+        described: u64,
+        /// Length of the file, compressed if it is.
+        stored: u64,
+    },
+
+    /// The file ends before its last voxel.
+    #[error(
+        "{}: the file holds {found} bytes, expected {expected} for the voxels that its header describes; copy or download it again",
+        path.display()
+    )]
+    Truncated {
+        /// File with the voxels.
+        path: PathBuf,
+        /// Bytes in it, after decompression.
+        found: u64,
+        /// Bytes up to the last voxel.
+        expected: u64,
+    },
+
+    /// A compressed stream is broken or its checksum is wrong.
+    #[error(
+        "{}: the compressed data are damaged after {position} bytes; copy or download the file again",
+        path.display()
+    )]
+    Damaged {
+        /// File.
+        path: PathBuf,
+        /// Bytes decompressed before.
+        position: u64,
+        /// What the decompressor says.
+        source: std::io::Error,
+    },
+
+    /// The volume does not fit into this machine's memory.
+    #[error("{}: no memory for {bytes} bytes of voxels", path.display())]
+    OutOfMemory {
+        /// File.
+        path: PathBuf,
+        /// Bytes asked for.
+        bytes: u64,
+    },
+
     /// A field of the preprocessing configuration has a value that cannot be carried out.
     #[error("preprocessing: `{field}` is {found}, expected {expected}")]
     PreprocessField {

@@ -63,6 +63,12 @@ impl Affine {
         })
     }
 
+    /// Volume of one voxel in cubic millimetres, negative if the axes `i, j, k` are left-handed.
+    pub fn determinant(&self) -> f64 {
+        let [[a, b, c, _], [d, e, f, _], [g, h, i, _]] = self.matrix;
+        a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
+    }
+
     /// Position in millimetres (RAS) of a point in voxel coordinates.
     pub fn apply(&self, index: [f64; 3]) -> [f64; 3] {
         self.matrix

@@ -1,6 +1,7 @@
 //! Medical scans from files to arrays in known units: NIfTI, DICOM, geometry, preprocessing, CT-RATE, phantoms.
 #![forbid(unsafe_code)]
 
+mod content;
 mod error;
 pub mod geometry;
 pub mod volume;

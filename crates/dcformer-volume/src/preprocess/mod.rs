@@ -11,6 +11,7 @@ mod assembly;
 mod in_memory;
 mod layout;
 mod plan;
+mod stream;
 
 use std::fmt;
 use std::path::Path;
@@ -21,6 +22,7 @@ use crate::dataset::ScanMetadata;
 use crate::error::{Error, Result};
 use crate::geometry::Shape3;
 use crate::intensity::{RescaleDecision, RescalePolicy, Window};
+use crate::nifti::NiftiReader;
 use crate::volume::Volume;
 
 /// How a scan becomes a network's input. The default is [`Preprocess::dcformer`].
@@ -186,6 +188,22 @@ impl Preprocess {
         self.run_named(Path::new("scan in memory"), volume, metadata)
     }
 
+    /// Preprocesses a NIfTI file, resampling while it is decompressed where the slices of the result lie one after the
+    /// other in the file; the same bits as [`Preprocess::run`] gives.
+    ///
+    /// # Errors
+    /// As [`Preprocess::run`], and when the file cannot be read.
+    pub fn run_nifti(&self, path: &Path, metadata: &ScanMetadata) -> Result<ModelInput> {
+        self.check()?;
+        if let Some(input) = self.run_stream(path, metadata)? {
+            return Ok(input);
+        }
+        let (volume, file_notes) = NiftiReader::open(path)?.into_volume()?;
+        let mut input = self.run_named(path, &volume, metadata)?;
+        input.notes.extend(file_notes.into_iter().map(Note::File));
+        Ok(input)
+    }
+
     /// Refuses what cannot be carried out, naming the field.
     ///
     /// # Errors
@@ -276,6 +294,8 @@ pub enum Note {
         /// Not used.
         header_mm: [f64; 3],
     },
+    /// What the reader decided about a doubtful file.
+    File(String),
     /// The scan is thinner than one voxel of the result along an axis and became one voxel.
     ThinnerThanAVoxel,
 }
@@ -296,6 +316,7 @@ impl fmt::Display for Note {
                     "the metadata's spacing {metadata_mm:?} mm was used, the header says {header_mm:?} mm"
                 )
             }
+            Self::File(note) => f.write_str(note),
             Self::ThinnerThanAVoxel => write!(
                 f,
                 "the scan is thinner than one voxel of the network's input"
