@@ -12,7 +12,10 @@ use dcformer_volume::dataset::ScanMetadata;
 use dcformer_volume::preprocess::Preprocess;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let scan = std::env::args_os().nth(1).map(PathBuf::from).ok_or("usage: preprocess SCAN")?;
+    let scan = std::env::args_os()
+        .nth(1)
+        .map(PathBuf::from)
+        .ok_or("usage: preprocess SCAN")?;
     let start = Instant::now();
     let input = Preprocess::dcformer().run_nifti(&scan, &ScanMetadata::default())?;
     let elapsed_s = start.elapsed().as_secs_f64();
@@ -20,7 +23,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for note in &input.notes {
         println!("note: {note}");
     }
-    let mean = input.values.iter().map(|value| f64::from(*value)).sum::<f64>() / input.values.len() as f64;
+    let mean = input
+        .values
+        .iter()
+        .map(|value| f64::from(*value))
+        .sum::<f64>()
+        / input.values.len() as f64;
     println!("shape {}, mean {mean:.6}, {elapsed_s:.3} s", input.shape);
     Ok(())
 }
