@@ -402,6 +402,27 @@ fn read_header<R: BufRead>(path: &Path, stream: &mut ByteStream<R>) -> Result<He
     }
 }
 
+/// The first `len` bytes of a file, or fewer if it is shorter, decompressed if it is compressed; whether it is.
+pub(crate) fn start_of_file(path: &Path, len: usize) -> Result<(Vec<u8>, bool)> {
+    let mut stream = open_stream(path)?;
+    let mut start = vec![0; len];
+    let count = stream
+        .read_up_to(&mut start)
+        .map_err(|error| stream_error(path, &stream, error))?;
+    start.truncate(count);
+    Ok((start, stream.is_compressed()))
+}
+
+/// Whether a file that begins so has a NIfTI header, or one of its predecessor.
+pub(crate) fn is_nifti(start: &[u8]) -> bool {
+    version_and_order(start).is_some()
+}
+
+/// Whether the path names the voxels of a pair whose header is beside it.
+pub(crate) fn is_image_of_pair(path: &Path) -> bool {
+    pair_name(path, "img").is_some_and(|stem| existing(&stem, "hdr").is_some())
+}
+
 fn open_stream(path: &Path) -> Result<ByteStream<BufReader<File>>> {
     let open = || -> io::Result<_> {
         let file = File::open(path)?;
