@@ -1,4 +1,4 @@
-//! A scan to the input of `DCFormer`, with what was found out about it and how long it took.
+//! A scan to the input of DCFormer, with what was found out about it and how long it took.
 //!
 //! ```text
 //! cargo run --release -p dcformer-volume --example preprocess -- scan.nii.gz
@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use dcformer_volume::dataset::ScanMetadata;
 use dcformer_volume::preprocess::Preprocess;
+use dcformer_volume::scan::ScanOptions;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let scan = std::env::args_os()
@@ -17,7 +18,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .map(PathBuf::from)
         .ok_or("usage: preprocess SCAN")?;
     let start = Instant::now();
-    let input = Preprocess::dcformer().run_nifti(&scan, &ScanMetadata::default())?;
+    let input = Preprocess::dcformer().run_file(
+        &scan,
+        &ScanMetadata::default(),
+        &ScanOptions::default(),
+    )?;
     let elapsed_s = start.elapsed().as_secs_f64();
     println!("{}: {}", scan.display(), input.rescale);
     for note in &input.notes {

@@ -109,7 +109,7 @@ const TILE: usize = 64;
 ///
 /// The innermost new axis may be any stored axis; going along it then touches a new cache line with each voxel. So the
 /// array is copied in squares that span it and the new axis along which stored neighbours lie.
-fn permute<V: Copy + Default + Send + Sync>(
+pub(crate) fn permute<V: Copy + Default + Send + Sync>(
     values: &[V],
     size: [usize; 3],
     map: AxisMap,

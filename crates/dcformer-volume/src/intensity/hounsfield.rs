@@ -140,7 +140,7 @@ const fn greatest_common_divisor(a: usize, b: usize) -> usize {
 }
 
 /// A type that voxels are stored in.
-pub(crate) trait Stored: Copy + Send + Sync {
+pub(crate) trait Stored: Copy + Default + Send + Sync {
     /// The value, exactly.
     fn widen(self) -> f32;
     /// How many of them are NaN or infinite.
@@ -391,3 +391,6 @@ impl Census {
         self.gas >= 0.005 && self.soft >= 0.05 && self.impossible <= 0.05 && self.metal <= 0.02
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,8 @@ mod hounsfield;
 
 use serde::{Deserialize, Serialize};
 
+use crate::volume::Rescale;
+
 pub(crate) use hounsfield::{Candidates, Sample, Stored};
 pub use hounsfield::{Reading, RescaleDecision, RescalePolicy};
 
@@ -87,10 +89,11 @@ impl Scale {
     }
 }
 
-/// Stored value to the value that is resampled: `clip(slope * stored + intercept, low, high)`, and `low` (air, or
-/// background) where nothing finite is stored.
+/// Stored value to the value that is resampled: `clip(slope * (stored - origin) + intercept, low, high)`, and `low`
+/// (air, or background) where nothing finite is stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Conversion {
+    origin: f32,
     slope: f32,
     intercept: f32,
     low: f32,
@@ -98,8 +101,10 @@ pub(crate) struct Conversion {
 }
 
 impl Conversion {
-    pub(crate) fn new(slope: f64, intercept: f64, [low, high]: [f64; 2]) -> Self {
+    /// To clipped Hounsfield units.
+    pub(crate) fn hounsfield(Rescale { slope, intercept }: Rescale, [low, high]: [f64; 2]) -> Self {
         Self {
+            origin: 0.0,
             slope: slope as f32,
             intercept: intercept as f32,
             low: low as f32,
@@ -107,8 +112,25 @@ impl Conversion {
         }
     }
 
+    /// The stored value `origin` to exactly 0, the value `end` to 1; all to 0 if they are the same.
+    pub(crate) fn unit_range(origin: f32, end: f32) -> Self {
+        let range = f64::from(end) - f64::from(origin);
+        let slope = if range == 0.0 {
+            0.0
+        } else {
+            range.recip() as f32
+        };
+        Self {
+            origin,
+            slope,
+            intercept: 0.0,
+            low: 0.0,
+            high: 1.0,
+        }
+    }
+
     pub(crate) fn apply(self, stored: f32) -> f32 {
-        let value = self.slope * stored + self.intercept;
+        let value = self.slope * (stored - self.origin) + self.intercept;
         if value.is_finite() {
             value.clamp(self.low, self.high)
         } else {
@@ -154,10 +176,20 @@ mod tests {
 
     #[test]
     fn values_that_are_not_finite_are_air() {
-        let conversion = Conversion::new(1.0, 0.0, CLIP_HU);
+        let conversion = Conversion::hounsfield(Rescale::NONE, CLIP_HU);
         for stored in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -3024.0] {
             assert_eq!(conversion.apply(stored), -1000.0, "{stored}");
         }
-        assert_eq!(Conversion::new(0.5, -1024.0, CLIP_HU).apply(2128.0), 40.0);
+        assert_eq!(
+            Conversion::hounsfield(
+                Rescale {
+                    slope: 0.5,
+                    intercept: -1024.0
+                },
+                CLIP_HU
+            )
+            .apply(2128.0),
+            40.0
+        );
     }
 }

@@ -7,8 +7,9 @@ use rayon::prelude::*;
 
 use crate::dataset::ScanMetadata;
 use crate::error::{Error, Result};
+use crate::geometry::AxisMap;
 use crate::intensity::{Candidates, Conversion, RescaleDecision, Sample, Scale, Stored};
-use crate::volume::{Rescale, Volume, Voxels};
+use crate::volume::{self, Rescale, Volume, Voxels};
 
 use super::assembly::Assembly;
 use super::layout::{Layout, StorageAxis};
@@ -106,23 +107,19 @@ impl Preprocess {
         rescale: Rescale,
         range: Option<[f32; 2]>,
     ) -> (Conversion, Scale) {
-        let Rescale { slope, intercept } = rescale;
         match self.intensity {
             Intensity::Window(window) => (
-                Conversion::new(slope, intercept, window.clip_hu()),
+                Conversion::hounsfield(rescale, window.clip_hu()),
                 window.scale(),
             ),
             Intensity::MinMax => {
-                let [a, b] = range
-                    .unwrap_or_default()
-                    .map(|stored| rescale.apply(f64::from(stored)));
-                let (low, width) = (a.min(b), (a - b).abs());
-                // A constant scan is all background.
-                let per_unit = if width > 0.0 { width.recip() } else { 0.0 };
-                (
-                    Conversion::new(slope * per_unit, (intercept - low) * per_unit, [0.0, 1.0]),
-                    Scale::UNIT,
-                )
+                let [low, high] = range.unwrap_or_default();
+                let conversion = if rescale.slope < 0.0 {
+                    Conversion::unit_range(high, low)
+                } else {
+                    Conversion::unit_range(low, high)
+                };
+                (conversion, Scale::UNIT)
             }
         }
     }
@@ -212,48 +209,34 @@ fn slices_slowest<T: Stored>(
     place: Place,
     region: [Range<usize>; 3],
 ) -> (Vec<T>, Place, [Range<usize>; 3]) {
-    // Neighbours along the depth axis that are read together: when it is the fastest one, they share a cache line.
-    const BLOCK: usize = 16;
     let depth = place.layout.depth.number;
-    let [x, y] = [[1, 2], [0, 2], [0, 1]][depth];
-    let [x_len, y_len, depth_len] = [x, y, depth].map(|number| place.size[number]);
-    let strides = [1, place.size[0], place.size[0] * place.size[1]];
-    let [x_stride, y_stride, depth_stride] = [x, y, depth].map(|number| strides[number]);
-    let plane = x_len * y_len;
-    let mut copy = vec![stored[0]; stored.len()];
-    copy.par_chunks_mut(BLOCK * plane)
-        .enumerate()
-        .for_each(|(block, slices)| {
-            for row in 0..y_len {
-                for column in 0..x_len {
-                    let from = row * y_stride + column * x_stride + block * BLOCK * depth_stride;
-                    for (slice, out) in slices.chunks_exact_mut(plane).enumerate() {
-                        out[row * x_len + column] = stored[from + slice * depth_stride];
-                    }
-                }
-            }
-        });
+    let order = [[1, 2, 0], [0, 2, 1], [0, 1, 2]][depth];
+    let map = AxisMap {
+        from: order,
+        reversed: [false; 3],
+    };
+    let copy = volume::permute(stored, place.size, map);
     let renumbered = |axis: StorageAxis| StorageAxis {
-        number: [x, y, depth]
+        number: order
             .iter()
             .position(|old| *old == axis.number)
             .unwrap_or(axis.number),
         ..axis
     };
     let Layout {
-        depth: depth_axis,
+        depth,
         height,
         width,
     } = place.layout;
     let place = Place {
-        size: [x_len, y_len, depth_len],
-        spacing_mm: [x, y, depth].map(|number| place.spacing_mm[number]),
+        size: order.map(|number| place.size[number]),
+        spacing_mm: order.map(|number| place.spacing_mm[number]),
         layout: Layout {
-            depth: renumbered(depth_axis),
+            depth: renumbered(depth),
             height: renumbered(height),
             width: renumbered(width),
         },
     };
-    let region = [x, y, depth].map(|number| region[number].clone());
+    let region = order.map(|number| region[number].clone());
     (copy, place, region)
 }

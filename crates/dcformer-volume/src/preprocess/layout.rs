@@ -1,6 +1,6 @@
 //! Which storage axis is depth, height and width.
 
-use crate::geometry::{Direction, Orientation};
+use crate::geometry::{AxisMap, Orientation};
 
 use super::{OrientationPolicy, PlaneOrder};
 
@@ -27,15 +27,14 @@ impl Layout {
         policy: OrientationPolicy,
         plane: PlaneOrder,
     ) -> Self {
-        let [i, j, k] = match policy {
-            OrientationPolicy::Keep => [0, 1, 2].map(|number| StorageAxis {
-                number,
-                reversed: false,
-            }),
-            OrientationPolicy::Canonical => Orientation::LPS
-                .0
-                .map(|wanted| towards(orientation, wanted)),
+        let map = match policy {
+            OrientationPolicy::Keep => AxisMap::IDENTITY,
+            OrientationPolicy::Canonical => orientation.axes_to(Orientation::LPS),
         };
+        let [i, j, k] = [0, 1, 2].map(|axis| StorageAxis {
+            number: map.from[axis],
+            reversed: map.reversed[axis],
+        });
         match plane {
             PlaneOrder::ColumnsFirst => Self {
                 depth: k,
@@ -51,23 +50,10 @@ impl Layout {
     }
 }
 
-/// The storage axis on the wanted direction's line.
-fn towards(orientation: Orientation, wanted: Direction) -> StorageAxis {
-    let number = orientation
-        .0
-        .iter()
-        .position(|direction| direction.line() == wanted.line());
-    let number = number.expect("the three directions of an orientation lie on three lines");
-    StorageAxis {
-        number,
-        reversed: orientation.0[number] != wanted,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Direction::{Anterior, Inferior, Left, Posterior, Right, Superior};
+    use crate::geometry::Direction::{Anterior, Inferior, Left, Posterior, Right, Superior};
 
     fn axis(number: usize, reversed: bool) -> StorageAxis {
         StorageAxis { number, reversed }

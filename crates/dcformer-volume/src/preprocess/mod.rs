@@ -22,7 +22,7 @@ use crate::dataset::ScanMetadata;
 use crate::error::{Error, Result};
 use crate::geometry::Shape3;
 use crate::intensity::{RescaleDecision, RescalePolicy, Window};
-use crate::nifti::NiftiReader;
+use crate::scan::{self, Scan, ScanOptions, ScanSource};
 use crate::volume::Volume;
 
 /// How a scan becomes a network's input. The default is [`Preprocess::dcformer`].
@@ -74,7 +74,7 @@ pub enum PlaneOrder {
     /// move the last axis of the array to the front and leave the others (`permute(2, 0, 1)`).
     #[default]
     ColumnsFirst,
-    /// Height runs along `j` and width along `i`, as a slice is shown on a screen: code that reads with SimpleITK.
+    /// Height runs along `j` and width along `i`, as a slice is shown on a screen: code that reads with ITK.
     RowsFirst,
 }
 
@@ -115,7 +115,7 @@ impl Default for Preprocess {
 }
 
 impl Preprocess {
-    /// `DCFormer` as its authors train it: 0.75 mm in-plane, 1.5 mm between slices, 512 x 512 x 256, `(HU + 400) / 600`
+    /// DCFormer as its authors train it: 0.75 mm in-plane, 1.5 mm between slices, 512 x 512 x 256, `(HU + 400) / 600`
     /// clipped to [-1, 1] (their data loader; SPEC section 4).
     pub const fn dcformer() -> Self {
         Self {
@@ -137,7 +137,7 @@ impl Preprocess {
         }
     }
 
-    /// `DCFormer` as the paper's text has it: the same with [-1000, 1000] / 1000.
+    /// DCFormer as the paper's text has it: the same with [-1000, 1000] / 1000.
     pub const fn dcformer_paper() -> Self {
         Self {
             intensity: Intensity::Window(Window::FULL),
@@ -157,8 +157,8 @@ impl Preprocess {
         }
     }
 
-    /// `Med3DVLM`, the follow-up (data preparation of M3D-Cap, which it inherits): smallest and largest value to 0 and 1,
-    /// cropped to the foreground, stretched to 128 x 256 x 256. Rows first, as its arrays come from SimpleITK and from
+    /// Med3DVLM, the follow-up (data preparation of M3D-Cap, which it inherits): smallest and largest value to 0 and 1,
+    /// cropped to the foreground, stretched to 128 x 256 x 256. Rows first, as its arrays come from ITK and from
     /// images of slices.
     pub const fn med3dvlm() -> Self {
         Self {
@@ -188,19 +188,29 @@ impl Preprocess {
         self.run_named(Path::new("scan in memory"), volume, metadata)
     }
 
-    /// Preprocesses a NIfTI file, resampling while it is decompressed where the slices of the result lie one after the
-    /// other in the file; the same bits as [`Preprocess::run`] gives.
+    /// Preprocesses a scan on disk: what [`read_scan`](scan::read_scan) reads.
+    ///
+    /// A NIfTI file is resampled while it is decompressed, if the slices of the result lie one after the other in it
+    /// and the configuration is not about the scan as a whole ([`Intensity::MinMax`], foreground). Either way gives the
+    /// same bits as [`Preprocess::run`].
     ///
     /// # Errors
-    /// As [`Preprocess::run`], and when the file cannot be read.
-    pub fn run_nifti(&self, path: &Path, metadata: &ScanMetadata) -> Result<ModelInput> {
+    /// As [`Preprocess::run`], and when the scan cannot be read.
+    pub fn run_file(
+        &self,
+        path: &Path,
+        metadata: &ScanMetadata,
+        options: &ScanOptions,
+    ) -> Result<ModelInput> {
         self.check()?;
-        if let Some(input) = self.run_stream(path, metadata)? {
+        if scan::scan_source(path)? == ScanSource::Nifti
+            && let Some(input) = self.run_stream(path, metadata)?
+        {
             return Ok(input);
         }
-        let (volume, file_notes) = NiftiReader::open(path)?.into_volume()?;
+        let Scan { volume, notes, .. } = scan::read_scan(path, options)?;
         let mut input = self.run_named(path, &volume, metadata)?;
-        input.notes.extend(file_notes.into_iter().map(Note::File));
+        input.notes.extend(notes.into_iter().map(Note::File));
         Ok(input)
     }
 
