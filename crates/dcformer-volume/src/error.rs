@@ -137,4 +137,89 @@ pub enum Error {
         /// Folder.
         path: PathBuf,
     },
+    /// A field of the preprocessing configuration has a value that cannot be carried out.
+    #[error("preprocessing: `{field}` is {found}, expected {expected}")]
+    PreprocessField {
+        /// Name of the field.
+        field: &'static str,
+        /// Value in the configuration.
+        found: String,
+        /// What would be right.
+        expected: &'static str,
+    },
+
+    /// The size of a scan and its number of voxels disagree, or there are none.
+    #[error("{}: the scan has {found} voxels, expected {} ({}x{}x{})", path.display(), size.iter().product::<usize>(), size[0], size[1], size[2])]
+    VoxelCount {
+        /// File or folder.
+        path: PathBuf,
+        /// Voxels there are.
+        found: usize,
+        /// Voxels along the storage axes.
+        size: [usize; 3],
+    },
+
+    /// The distance between voxels is not a length.
+    #[error("{}: the spacing is {found_mm:?} mm, expected three finite lengths above 0; give it with --spacing X,Y,Z", path.display())]
+    SpacingUnusable {
+        /// File or folder.
+        path: PathBuf,
+        /// Along the storage axes.
+        found_mm: [f64; 3],
+    },
+
+    /// The metadata's slope and intercept are asked for, but there are none.
+    #[error(
+        "{}: rescaling is `metadata`, but the metadata has no slope and intercept for this scan; give --slope and --intercept, or use --rescale auto",
+        path.display()
+    )]
+    RescaleMissing {
+        /// File or folder.
+        path: PathBuf,
+    },
+
+    /// A slope or intercept cannot be applied.
+    #[error(
+        "{}: slope {slope} and intercept {intercept} of the {reading} cannot be applied, expected finite numbers and a slope other than 0; use --rescale none, or give --slope and --intercept",
+        path.display()
+    )]
+    RescaleUnusable {
+        /// File or folder.
+        path: PathBuf,
+        /// Where they come from.
+        reading: crate::intensity::Reading,
+        /// Factor.
+        slope: f64,
+        /// Added after it.
+        intercept: f64,
+    },
+
+    /// The values of a scan do not look like CT, however they are read.
+    #[error(
+        "{}: {found} do not look like CT in Hounsfield units (air near -1000, soft tissue near 0), tried {tried}; \
+         if this is CT, say how to read it: --rescale header, --rescale none, or --slope and --intercept with --rescale metadata",
+        path.display()
+    )]
+    NotHounsfield {
+        /// File or folder.
+        path: PathBuf,
+        /// Range of the stored values.
+        found: String,
+        /// Readings that were tried.
+        tried: String,
+    },
+
+    /// Most of a scan is NaN or infinite.
+    #[error(
+        "{}: {found} of {voxels} voxels are NaN or infinite, expected at most half; the file was written by a failed computation, make it again",
+        path.display()
+    )]
+    NotFinite {
+        /// File or folder.
+        path: PathBuf,
+        /// Voxels without a finite value.
+        found: usize,
+        /// All voxels.
+        voxels: usize,
+    },
 }

@@ -108,7 +108,7 @@ impl Volume {
 const TILE: usize = 64;
 
 /// Copies `values`, an array of `size`, with its axes mapped.
-fn permute<V: Copy + Default + Send + Sync>(
+pub(crate) fn permute<V: Copy + Default + Send + Sync>(
     values: &[V],
     size: [usize; 3],
     map: AxisMap,
