@@ -1,0 +1,1 @@
+//! Scalar mathematics shared by kernels.
