@@ -14,3 +14,13 @@ pub mod models;
 pub mod text;
 
 pub use error::{Error, MisshapenTensor, Result, WeightReport};
+//! 3D vision-language models of medical scans: DCFormer, CLIP, training, zero-shot detection, evaluation.
+
+#![forbid(unsafe_code)]
+
+mod error;
+pub mod evaluate;
+pub mod random;
+pub mod report;
+
+pub use error::{Error, Result};
