@@ -137,59 +137,13 @@ pub enum Error {
         /// Folder.
         path: PathBuf,
     },
+
     /// A field of the preprocessing configuration has a value that cannot be carried out.
     #[error("preprocessing: `{field}` is {found}, expected {expected}")]
     PreprocessField {
         /// Name of the field.
         field: &'static str,
         /// Value in the configuration.
-    /// A table has no column of a name that it must have.
-    #[error(
-        "{}: column `{column}` is missing, found {}; add or rename it (columns are separated by commas)",
-        path.display(),
-        listed(found)
-    )]
-    MissingColumn {
-        /// Table.
-        path: PathBuf,
-        /// The column looked for.
-        column: &'static str,
-        /// The columns that are there.
-        found: Vec<String>,
-    },
-
-    /// A table names one column twice.
-    #[error("{}: column `{column}` is there twice; keep one of them", path.display())]
-    RepeatedColumn {
-        /// Table.
-        path: PathBuf,
-        /// The repeated name.
-        column: String,
-    },
-
-    /// A row of a table cannot be taken apart.
-    #[error("{}: line {line} has {found}, expected {expected}", path.display())]
-    TableRow {
-        /// Table.
-        path: PathBuf,
-        /// Line on which the row begins, from 1.
-        line: u64,
-        /// What is there.
-        found: String,
-        /// What would be right.
-        expected: String,
-    },
-
-    /// A cell of a table has a value that its column cannot have.
-    #[error("{}: line {line}, column `{column}` is {found:?}, expected {expected}", path.display())]
-    Cell {
-        /// Table.
-        path: PathBuf,
-        /// Line on which the row begins, from 1.
-        line: u64,
-        /// Name of the column.
-        column: String,
-        /// The cell's text, shortened if it is long.
         found: String,
         /// What would be right.
         expected: &'static str,
@@ -268,6 +222,8 @@ pub enum Error {
         found: usize,
         /// All voxels.
         voxels: usize,
+    },
+
     /// The file is not DICOM.
     #[error("{}: not a DICOM file", path.display())]
     NotDicom {
@@ -384,6 +340,59 @@ pub enum Error {
         /// Greatest shift within the plane.
         shift_mm: f64,
     },
+
+    /// A table has no column of a name that it must have.
+    #[error(
+        "{}: column `{column}` is missing, found {}; add or rename it (columns are separated by commas)",
+        path.display(),
+        listed(found)
+    )]
+    MissingColumn {
+        /// Table.
+        path: PathBuf,
+        /// The column looked for.
+        column: &'static str,
+        /// The columns that are there.
+        found: Vec<String>,
+    },
+
+    /// A table names one column twice.
+    #[error("{}: column `{column}` is there twice; keep one of them", path.display())]
+    RepeatedColumn {
+        /// Table.
+        path: PathBuf,
+        /// The repeated name.
+        column: String,
+    },
+
+    /// A row of a table cannot be taken apart.
+    #[error("{}: line {line} has {found}, expected {expected}", path.display())]
+    TableRow {
+        /// Table.
+        path: PathBuf,
+        /// Line on which the row begins, from 1.
+        line: u64,
+        /// What is there.
+        found: String,
+        /// What would be right.
+        expected: String,
+    },
+
+    /// A cell of a table has a value that its column cannot have.
+    #[error("{}: line {line}, column `{column}` is {found:?}, expected {expected}", path.display())]
+    Cell {
+        /// Table.
+        path: PathBuf,
+        /// Line on which the row begins, from 1.
+        line: u64,
+        /// Name of the column.
+        column: String,
+        /// The cell's text, shortened if it is long.
+        found: String,
+        /// What would be right.
+        expected: &'static str,
+    },
+
     /// A folder does not hold a data set of the layout asked for.
     #[error("{}: found no folder {expected}; name the folder that holds it", path.display())]
     NoVolumes {

@@ -157,6 +157,41 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
+
+    /// Scores, labels, patients and thresholds do not belong together.
+    #[error("{field}: found {found} values, expected {expected}, one for each {each}")]
+    EvaluationShape {
+        /// The list that is too long or too short.
+        field: &'static str,
+        /// Its length.
+        found: usize,
+        /// The length that fits.
+        expected: usize,
+        /// What there must be one for.
+        each: &'static str,
+    },
+
+    /// A score is no probability.
+    #[error(
+        "the score of volume {volume} for `{label}` is {found}, expected a probability from 0 to 1"
+    )]
+    Score {
+        /// Row of the volume, from 0.
+        volume: usize,
+        /// Name of the label.
+        label: String,
+        /// The score.
+        found: f32,
+    },
+
+    /// Nothing can be measured without one known label.
+    #[error(
+        "no label is known for any of {volumes} volumes, expected at least one to compare the scores with"
+    )]
+    NoKnownLabel {
+        /// Number of volumes.
+        volumes: usize,
+    },
 }
 
 /// A tensor whose shape is not that of the model's parameter.
@@ -212,39 +247,4 @@ impl fmt::Display for WeightReport {
         }
         Ok(())
     }
-}
-    /// Scores, labels, patients and thresholds do not belong together.
-    #[error("{field}: found {found} values, expected {expected}, one for each {each}")]
-    EvaluationShape {
-        /// The list that is too long or too short.
-        field: &'static str,
-        /// Its length.
-        found: usize,
-        /// The length that fits.
-        expected: usize,
-        /// What there must be one for.
-        each: &'static str,
-    },
-
-    /// A score is no probability.
-    #[error(
-        "the score of volume {volume} for `{label}` is {found}, expected a probability from 0 to 1"
-    )]
-    Score {
-        /// Row of the volume, from 0.
-        volume: usize,
-        /// Name of the label.
-        label: String,
-        /// The score.
-        found: f32,
-    },
-
-    /// Nothing can be measured without one known label.
-    #[error(
-        "no label is known for any of {volumes} volumes, expected at least one to compare the scores with"
-    )]
-    NoKnownLabel {
-        /// Number of volumes.
-        volumes: usize,
-    },
 }

@@ -10,7 +10,12 @@ use crate::simd::Level;
 use crate::{dense_decomposed, depthwise_decomposed, max_pool};
 
 /// Normalisation divides by a root: single precision, a few roundings. Measured 4e-7 at worst.
-const NORM_TOLERANCE: f32 = 5e-6;
+///
+/// A single voxel has no variance: its value, times `1 / sqrt(1e-5) = 316`, minus the same again, is all rounding, as
+/// it is in PyTorch, which also multiplies first and subtracts then.
+fn norm_tolerance(case: &Case) -> f32 {
+    if formula::out_voxels(case) == 1 { 5e-3 } else { 5e-6 }
+}
 
 struct Dense {
     x: Vec<f32>,
@@ -113,7 +118,7 @@ fn dense_norm_equals_the_formula() {
             geometry,
             case.stride,
         );
-        close(&found, &expected, NORM_TOLERANCE)
+        close(&found, &expected, norm_tolerance(case))
     });
 }
 
@@ -167,7 +172,7 @@ fn depthwise_norm_equals_the_formula() {
             1e-5,
             geometry,
         );
-        close(&found, &expected, NORM_TOLERANCE)
+        close(&found, &expected, norm_tolerance(case))
     });
 }
 
