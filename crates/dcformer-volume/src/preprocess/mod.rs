@@ -22,7 +22,7 @@ use crate::dataset::ScanMetadata;
 use crate::error::{Error, Result};
 use crate::geometry::Shape3;
 use crate::intensity::{RescaleDecision, RescalePolicy, Window};
-use crate::scan::{self, Scan, ScanOptions, ScanSource};
+use crate::scan::{self, Scan, ScanOptions, ScanKind};
 use crate::volume::Volume;
 
 /// How a scan becomes a network's input. The default is [`Preprocess::dcformer`].
@@ -203,7 +203,7 @@ impl Preprocess {
         options: &ScanOptions,
     ) -> Result<ModelInput> {
         self.check()?;
-        if scan::scan_source(path)? == ScanSource::Nifti
+        if scan::scan_kind(path)? == ScanKind::Nifti
             && let Some(input) = self.run_stream(path, metadata)?
         {
             return Ok(input);
