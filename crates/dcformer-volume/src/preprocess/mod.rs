@@ -22,6 +22,7 @@ use crate::dataset::ScanMetadata;
 use crate::error::{Error, Result};
 use crate::geometry::Shape3;
 use crate::intensity::{RescaleDecision, RescalePolicy, Window};
+use crate::nifti::NiftiReader;
 use crate::scan::{self, Scan, ScanOptions, ScanSource};
 use crate::volume::Volume;
 
@@ -203,12 +204,16 @@ impl Preprocess {
         options: &ScanOptions,
     ) -> Result<ModelInput> {
         self.check()?;
-        if scan::scan_source(path)? == ScanSource::Nifti
-            && let Some(input) = self.run_stream(path, metadata)?
-        {
-            return Ok(input);
-        }
-        let Scan { volume, notes, .. } = scan::read_scan(path, options)?;
+        let (volume, notes) = match scan::scan_source(path)? {
+            ScanSource::Nifti => match self.run_stream(path, metadata)? {
+                Some(input) => return Ok(input),
+                None => NiftiReader::open(path)?.into_volume()?,
+            },
+            ScanSource::Dicom => {
+                let Scan { volume, notes, .. } = scan::read_scan(path, options)?;
+                (volume, notes)
+            }
+        };
         let mut input = self.run_named(path, &volume, metadata)?;
         input.notes.extend(notes.into_iter().map(Note::File));
         Ok(input)
