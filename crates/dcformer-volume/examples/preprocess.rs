@@ -3,8 +3,11 @@
 //! ```text
 //! cargo run --release -p dcformer-volume --example preprocess -- scan.nii.gz
 //! ```
+//! A second path receives the values as raw little-endian float32, depth slowest, width fastest.
 #![allow(clippy::print_stdout, reason = "an example shows its results")]
 
+use std::error::Error;
+use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -12,11 +15,9 @@ use dcformer_volume::dataset::ScanMetadata;
 use dcformer_volume::preprocess::Preprocess;
 use dcformer_volume::scan::ScanOptions;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let scan = std::env::args_os()
-        .nth(1)
-        .map(PathBuf::from)
-        .ok_or("usage: preprocess SCAN")?;
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut paths = std::env::args_os().skip(1).map(PathBuf::from);
+    let scan = paths.next().ok_or("usage: preprocess SCAN [OUT.f32]")?;
     let start = Instant::now();
     let input = Preprocess::dcformer().run_file(
         &scan,
@@ -28,12 +29,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for note in &input.notes {
         println!("note: {note}");
     }
-    let mean = input
-        .values
-        .iter()
-        .map(|value| f64::from(*value))
-        .sum::<f64>()
-        / input.values.len() as f64;
+    let sum: f64 = input.values.iter().map(|value| f64::from(*value)).sum();
+    let mean = sum / input.values.len() as f64;
     println!("shape {}, mean {mean:.6}, {elapsed_s:.3} s", input.shape);
+    if let Some(out) = paths.next() {
+        let bytes: Vec<u8> = input
+            .values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
+        fs::write(out, bytes)?;
+    }
     Ok(())
 }

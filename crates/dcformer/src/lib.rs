@@ -17,5 +17,6 @@ pub mod models;
 pub mod random;
 pub mod report;
 pub mod text;
+pub mod train;
 
 pub use error::{Error, MisshapenTensor, Result, WeightReport};

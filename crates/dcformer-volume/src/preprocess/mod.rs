@@ -22,7 +22,8 @@ use crate::dataset::ScanMetadata;
 use crate::error::{Error, Result};
 use crate::geometry::Shape3;
 use crate::intensity::{RescaleDecision, RescalePolicy, Window};
-use crate::scan::{self, Scan, ScanOptions, ScanKind};
+use crate::nifti::NiftiReader;
+use crate::scan::{self, Scan, ScanKind, ScanOptions};
 use crate::volume::Volume;
 
 /// How a scan becomes a network's input. The default is [`Preprocess::dcformer`].
@@ -203,12 +204,16 @@ impl Preprocess {
         options: &ScanOptions,
     ) -> Result<ModelInput> {
         self.check()?;
-        if scan::scan_kind(path)? == ScanKind::Nifti
-            && let Some(input) = self.run_stream(path, metadata)?
-        {
-            return Ok(input);
-        }
-        let Scan { volume, notes, .. } = scan::read_scan(path, options)?;
+        let (volume, notes) = match scan::scan_kind(path)? {
+            ScanKind::Nifti => match self.run_stream(path, metadata)? {
+                Some(input) => return Ok(input),
+                None => NiftiReader::open(path)?.into_volume()?,
+            },
+            ScanKind::Dicom => {
+                let Scan { volume, notes, .. } = scan::read_scan(path, options)?;
+                (volume, notes)
+            }
+        };
         let mut input = self.run_named(path, &volume, metadata)?;
         input.notes.extend(notes.into_iter().map(Note::File));
         Ok(input)

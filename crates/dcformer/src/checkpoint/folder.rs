@@ -167,7 +167,7 @@ pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// Writes a whole file under a temporary name, then renames it.
-pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     let writing = beside(path, "writing");
     let write = || {
         let mut file = std::fs::File::create(&writing)?;
