@@ -183,9 +183,7 @@ pub(crate) fn name(path: &[&str]) -> Placement {
 }
 
 fn layer(path: &[&str]) -> Placement {
-    let [part, field] = path else {
-        return no_name(path);
-    };
+    let [part, field] = path else { no_name(path) };
     let dense = match *part {
         "attention_norm" => return norm("attention.output.LayerNorm", field),
         "output_norm" => return norm("output.LayerNorm", field),
@@ -195,7 +193,7 @@ fn layer(path: &[&str]) -> Placement {
         "attention_output" => "attention.output.dense",
         "expand" => "intermediate.dense",
         "contract" => "output.dense",
-        _ => return no_name(path),
+        _ => no_name(path),
     };
     linear(format!("{dense}.{field}"), field)
 }

@@ -12,7 +12,7 @@ use super::folder::{Model, ModelConfig, check_bert};
 use super::huggingface::{read_bert_config, tokenizer};
 use super::official::{self, CODEBOOK, ENCODER, IMAGE_PROJECTION, TEXT, TEXT_PROJECTION};
 use super::weights::Weights;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::models::clip::ProjectionConfig;
 use crate::models::{
     BertConfig, ClipConfig, DcformerEncoderConfig, ImageEncoderConfig, ImageTowerConfig, Reduction,

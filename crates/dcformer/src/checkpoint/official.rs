@@ -184,13 +184,13 @@ fn block(path: &[&str]) -> Placement {
 
 fn decomposed(path: &[&str]) -> Placement {
     let [axis, rest @ ..] = path else {
-        return no_name(path);
+        no_name(path)
     };
     let branch = match *axis {
         "height" => "c1",
         "width" => "c2",
         "depth" => "c3",
-        _ => return no_name(path),
+        _ => no_name(path),
     };
     let field = match rest {
         ["weight"] => "0.weight",
@@ -199,7 +199,7 @@ fn decomposed(path: &[&str]) -> Placement {
         ["norm", "beta"] => "1.bias",
         ["norm", "running_mean"] => "1.running_mean",
         ["norm", "running_var"] => "1.running_var",
-        _ => return no_name(path),
+        _ => no_name(path),
     };
     same(format!("{branch}.{field}"))
 }

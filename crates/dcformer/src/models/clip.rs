@@ -182,6 +182,17 @@ impl ImageEncoder {
             Self::Dcformer(encoder) => encoder.forward(volume, statistics),
         }
     }
+
+    /// Features after each stage, finest first; the last are those of [`forward`](Self::forward).
+    ///
+    /// # Shapes
+    /// - `volume`: `[batch, 1, depth, height, width]`
+    /// - outputs: `[batch, depth, height, width, channels]` of each grid
+    pub fn forward_stages(&self, volume: Tensor<5>, statistics: Statistics) -> Vec<Tensor<5>> {
+        match self {
+            Self::Dcformer(encoder) => encoder.forward_stages(volume, statistics),
+        }
+    }
 }
 
 /// From a grid of features to one vector.
@@ -224,6 +235,11 @@ pub struct ImageTower {
 }
 
 impl ImageTower {
+    /// The network before quantizer, reduction and projection.
+    pub fn encoder(&self) -> &ImageEncoder {
+        &self.encoder
+    }
+
     /// Features before quantizer, reduction and projection.
     ///
     /// # Shapes
