@@ -11,6 +11,7 @@
 
 pub mod checkpoint;
 pub mod complexity;
+pub mod detect;
 mod error;
 pub mod evaluate;
 pub mod models;

@@ -57,7 +57,7 @@ impl RunConfig {
     }
 
     fn resolve_paths(&mut self, folder: &Path) {
-        let mut resolve = |path: &mut PathBuf| *path = folder.join(&*path);
+        let resolve = |path: &mut PathBuf| *path = folder.join(&*path);
         match &mut self.data {
             DataConfig::CtRate { root, exclude } => {
                 resolve(root);

@@ -127,7 +127,7 @@ impl ModuleVisitor for Collector<'_> {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let Some(gradient) = param.val().grad(self.gradients) else { return };
-        let values: Vec<f32> = gradient.into_data().to_vec().expect("gradients are single precision");
+        let values: Vec<f32> = gradient.into_data().try_to_vec().expect("gradients are single precision");
         let sums = self.into.by_path.entry(self.path.join(".")).or_insert_with(|| vec![0.0; values.len()]);
         for (sum, value) in sums.iter_mut().zip(values) {
             *sum += self.factor * value;
@@ -156,7 +156,7 @@ impl ModuleMapper for Stepper<'_> {
         let Some(gradient) = self.gradients.by_path.get(&path) else { return param };
         param.map(|tensor| {
             let (shape, device) = (tensor.dims(), tensor.device());
-            let mut weights: Vec<f32> = tensor.detach().into_data().to_vec().expect("weights are single precision");
+            let mut weights: Vec<f32> = tensor.detach().into_data().try_to_vec().expect("weights are single precision");
             self.optimizer.update(&path, &mut weights, gradient, self.learning_rate, D >= 2);
             Tensor::from_data(TensorData::new(weights, shape), &device).require_grad()
         })
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-        tensor.into_data().to_vec().expect("f32")
+        tensor.into_data().try_to_vec().expect("f32")
     }
 
     /// Two steps written out by hand for the first weight and the first bias.

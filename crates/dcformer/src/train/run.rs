@@ -136,7 +136,7 @@ pub fn train(config: &RunConfig, folder: &Path, options: &RunOptions<'_>, observ
         let (sender, batches) = sync_channel(2);
         let (pairs, volumes) = (&pairs, &volumes);
         scope.spawn(move || {
-            for step in trainer_steps(step, plan) {
+            for step in step..plan.steps {
                 // The receiver hangs up when the run ends early.
                 if sender.send(plan.batches(config, step, pairs, volumes)).is_err() {
                     return;
@@ -153,17 +153,13 @@ pub fn train(config: &RunConfig, folder: &Path, options: &RunOptions<'_>, observ
     Ok(Outcome::Complete(Box::new(model)))
 }
 
-fn trainer_steps(from: u64, plan: Plan) -> std::ops::Range<u64> {
-    from..plan.steps
-}
-
 /// A model with fresh weights that depend on the seed alone, or the one the run starts from.
 fn fresh_model(config: &RunConfig, pairs: &Pairs, device: &Device) -> Result<Model> {
     device.seed(Random::new(config.seed, "fresh weights", 0).bits());
     let device = device.clone().autodiff();
     if let Some(start) = &config.model.start {
         let mut model = Model::load(start, &device)?;
-        model.config.preprocess = Some(config.preprocess.clone());
+        model.config.preprocess = config.preprocess.clone();
         model.config.prompts = config.prompts.clone();
         model.clip = model.clip.train();
         return Ok(model);
@@ -194,9 +190,10 @@ fn fresh_model(config: &RunConfig, pairs: &Pairs, device: &Device) -> Result<Mod
     if let (Some(bert), Some(tower)) = (loaded, &mut model.clip.text) {
         tower.set_encoder(bert);
     }
-    model.config.preprocess = Some(config.preprocess.clone());
+    model.config.preprocess = config.preprocess.clone();
     model.config.prompts = config.prompts.clone();
-    model.clip = model.clip.train();
+    // Weights are drawn at first use unless asked for: here, where their stream was just started.
+    model.clip = model.clip.train().materialize();
     Ok(model)
 }
 
