@@ -20,4 +20,5 @@ pub mod report;
 pub mod text;
 pub mod train;
 
+pub use burn::tensor::Device;
 pub use error::{Error, MisshapenTensor, Result, WeightReport};
