@@ -85,19 +85,18 @@ pub fn read(root: &Path, split: Split, options: &Options) -> Result<DataSet> {
     }
 
     let files = list_volumes(&volume_folder(root, &bases, split)?)?;
-    let reports = read_rows(&bases, split.reports(), &mut problems, report_reader)?;
-    let labels = read_rows(&bases, split.labels(), &mut problems, label_reader)?;
-    let metadata = read_rows(&bases, split.metadata(), &mut problems, metadata_reader)?;
+    let tables = Tables {
+        reports: read_rows(&bases, split.reports(), &mut problems, report_reader)?,
+        labels: read_rows(&bases, split.labels(), &mut problems, label_reader)?,
+        metadata: read_rows(&bases, split.metadata(), &mut problems, metadata_reader)?,
+    };
 
     let on_disk: HashSet<&str> = files.iter().map(VolumeFile::stem).collect();
-    let rows = reports
+    let without_file = tables
         .names()
-        .chain(labels.names())
-        .chain(metadata.names());
-    let without_file: BTreeSet<&String> = rows
-        .filter(|name| !on_disk.contains(stem(name)) && !excluded_names.contains(stem(name)))
-        .collect();
-    problems.extend(without_file.into_iter().map(|name| Problem {
+        .into_iter()
+        .filter(|name| !on_disk.contains(stem(name)) && !excluded_names.contains(stem(name)));
+    problems.extend(without_file.map(|name| Problem {
         kind: ProblemKind::FileMissing,
         name: name.clone(),
     }));
@@ -107,43 +106,17 @@ pub fn read(root: &Path, split: Split, options: &Options) -> Result<DataSet> {
         ..DataSet::default()
     };
     let mut seen = HashSet::new();
-    for file in &files {
+    for file in files {
         if excluded_names.contains(file.stem()) {
-            data.excluded.push(file.name.clone());
-            continue;
-        }
-        let mut problem = |kind| {
+            data.excluded.push(file.name);
+        } else if !seen.insert(file.stem().to_owned()) {
             problems.push(Problem {
-                kind,
-                name: file.name.clone(),
+                kind: ProblemKind::DuplicateFile,
+                name: file.name,
             });
-        };
-        if !seen.insert(file.stem()) {
-            problem(ProblemKind::DuplicateFile);
-            continue;
+        } else {
+            data.samples.push(tables.sample(file, &mut problems));
         }
-        let report = reports.get(file.stem()).and_then(Option::as_ref);
-        if report.is_none() && reports.table_found {
-            problem(ProblemKind::ReportMissing);
-        }
-        let known = labels.get(file.stem());
-        if known.is_none_or(|labels| labels.iter().all(Option::is_none)) && labels.table_found {
-            problem(ProblemKind::LabelsMissing);
-        }
-        let facts = metadata.get(file.stem());
-        if facts.is_none() && metadata.table_found {
-            problem(ProblemKind::MetadataMissing);
-        }
-        data.samples.push(Sample {
-            name: file.name.clone(),
-            patient: file.patient(),
-            path: file.path.clone(),
-            report: report.cloned(),
-            labels: known
-                .cloned()
-                .unwrap_or_else(|| vec![None; ABNORMALITIES.len()]),
-            metadata: facts.copied().unwrap_or_default(),
-        });
     }
     problems.sort();
     data.problems = problems;
@@ -267,6 +240,63 @@ fn file_name(path: &Path) -> String {
         .unwrap_or_default()
         .to_string_lossy()
         .into_owned()
+}
+
+/// What the three tables say of the volumes.
+struct Tables {
+    reports: Rows<Option<String>>,
+    labels: Rows<Vec<Option<bool>>>,
+    metadata: Rows<ScanMetadata>,
+}
+
+impl Tables {
+    /// Volumes that any table names, each once.
+    fn names(&self) -> BTreeSet<&String> {
+        self.reports
+            .names()
+            .chain(self.labels.names())
+            .chain(self.metadata.names())
+            .collect()
+    }
+
+    /// The sample of a file; what a table lacks of it is a problem.
+    fn sample(&self, file: VolumeFile, problems: &mut Vec<Problem>) -> Sample {
+        let report = self.reports.get(file.stem()).and_then(Option::as_ref);
+        let labels = self.labels.get(file.stem());
+        let metadata = self.metadata.get(file.stem());
+        let unlabelled = labels.is_none_or(|labels| labels.iter().all(Option::is_none));
+        for (missing, kind) in [
+            (
+                self.reports.table_found && report.is_none(),
+                ProblemKind::ReportMissing,
+            ),
+            (
+                self.labels.table_found && unlabelled,
+                ProblemKind::LabelsMissing,
+            ),
+            (
+                self.metadata.table_found && metadata.is_none(),
+                ProblemKind::MetadataMissing,
+            ),
+        ] {
+            if missing {
+                problems.push(Problem {
+                    kind,
+                    name: file.name.clone(),
+                });
+            }
+        }
+        Sample {
+            patient: file.patient(),
+            report: report.cloned(),
+            labels: labels
+                .cloned()
+                .unwrap_or_else(|| vec![None; ABNORMALITIES.len()]),
+            metadata: metadata.copied().unwrap_or_default(),
+            name: file.name,
+            path: file.path,
+        }
+    }
 }
 
 /// Rows of one table by the stem of their volume's name.

@@ -8,7 +8,7 @@ use std::f64::consts::TAU;
 /// Step of the counter: 2^64 divided by the golden ratio, odd.
 const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// A stream of random numbers: SplitMix64 (Steele, Lea and Flood, 2014).
+/// A stream of random numbers: `SplitMix64` (Steele, Lea and Flood, 2014).
 ///
 /// ```
 /// use dcformer::random::Random;
@@ -79,7 +79,7 @@ impl Random {
     }
 }
 
-/// SplitMix64's hash of a counter.
+/// `SplitMix64`'s hash of a counter.
 const fn mix(mut bits: u64) -> u64 {
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

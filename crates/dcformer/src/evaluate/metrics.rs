@@ -156,17 +156,10 @@ impl Metrics {
             |value: fn(&Outcome) -> Option<f64>| outcomes.iter().map(value).collect::<Vec<_>>();
         let sum = |count: fn(&Outcome) -> u64| outcomes.iter().map(count).sum::<u64>();
 
-        let f1 = each(|label| {
-            label.unless_unknown(ratio_or_0(
-                2 * label.true_positives,
-                label.predicted() + label.positives,
-            ))
-        });
-        let precision =
-            each(|label| label.unless_unknown(ratio_or_0(label.true_positives, label.predicted())));
+        let f1 = each(Outcome::f1);
+        let precision = each(Outcome::precision);
         let sensitivity = each(|label| ratio(label.true_positives, label.positives));
-        let recall =
-            each(|label| label.unless_unknown(ratio_or_0(label.true_positives, label.positives)));
+        let recall = each(Outcome::recall);
         let auroc = each(|label| label.auroc);
         let average_precision = each(|label| label.average_precision);
         let weighted = outcomes
@@ -174,20 +167,14 @@ impl Metrics {
             .zip(&f1)
             .map(|(label, f1)| label.positives as f64 * f1.unwrap_or(0.0));
         let (positives, known) = (sum(|label| label.positives), sum(|label| label.known()));
+        let true_positives = sum(|label| label.true_positives);
         let when_known = |value: f64| (known > 0).then_some(value);
 
         Self {
             accuracy: ratio(sum(Outcome::right), known),
-            f1_weighted: when_known(if positives == 0 {
-                0.0
-            } else {
-                weighted.sum::<f64>() / positives as f64
-            }),
-            precision_micro: when_known(ratio_or_0(
-                sum(|label| label.true_positives),
-                sum(Outcome::predicted),
-            )),
-            recall_micro: when_known(ratio_or_0(sum(|label| label.true_positives), positives)),
+            f1_weighted: when_known(weighted.sum::<f64>() / positives.max(1) as f64),
+            precision_micro: when_known(ratio_or_0(true_positives, sum(Outcome::predicted))),
+            recall_micro: when_known(ratio_or_0(true_positives, positives)),
             f1_macro: mean(&f1),
             precision_macro: mean(&precision),
             recall_macro: mean(&recall),
@@ -253,6 +240,20 @@ impl Outcome {
 
     const fn right(&self) -> u64 {
         self.true_positives + self.negatives - self.false_positives
+    }
+
+    fn f1(&self) -> Option<f64> {
+        let whole = self.predicted() + self.positives;
+        self.unless_unknown(ratio_or_0(2 * self.true_positives, whole))
+    }
+
+    fn precision(&self) -> Option<f64> {
+        self.unless_unknown(ratio_or_0(self.true_positives, self.predicted()))
+    }
+
+    /// Sensitivity as it enters the mean.
+    fn recall(&self) -> Option<f64> {
+        self.unless_unknown(ratio_or_0(self.true_positives, self.positives))
     }
 
     fn unless_unknown(&self, value: f64) -> Option<f64> {

@@ -1,62 +1,58 @@
 //! The charts of a report.
 
-use super::TrainingCurve;
 use super::html::{number, thousands};
 use super::svg::{Anchor, Axis, Svg};
-use crate::evaluate::{Evaluation, Interval, ReliabilityBin, RocPoint, calibration_error};
+use super::{LossPoint, TrainingCurve};
+use crate::evaluate::{Evaluation, Interval, ReliabilityBin, calibration_error};
 
 /// Size of the charts that stand side by side.
-const WIDE: [f64; 2] = [480.0, 280.0];
+const WIDE: [f64; 2] = [360.0, 264.0];
 /// Their plot area: left, right, top, bottom.
-const PLOT: [f64; 4] = [46.0, 466.0, 34.0, 232.0];
+const PLOT: [f64; 4] = [40.0, 346.0, 34.0, 220.0];
 /// Lines drawn for single steps; more steps are averaged in groups.
 const MOST_POINTS: usize = 400;
 
 /// Loss over steps; `None` without two points.
 pub(super) fn loss(id: &str, curve: &TrainingCurve) -> Option<String> {
-    let finite = |points: &[super::LossPoint]| -> Vec<[f64; 2]> {
-        points
-            .iter()
-            .filter(|point| point.loss.is_finite())
-            .map(|point| [point.step as f64, point.loss])
-            .collect()
-    };
     let (train, validation) = (grouped(&finite(&curve.train)), finite(&curve.validation));
-    let all = || train.iter().chain(&validation);
-    if all().count() < 2 {
+    let smooth = running_mean(&train);
+    let all: Vec<[f64; 2]> = train.iter().chain(&validation).copied().collect();
+    if all.len() < 2 {
         return None;
     }
-    let range = |side: usize| {
-        all().fold([f64::INFINITY, f64::NEG_INFINITY], |[low, high], point| {
-            [low.min(point[side]), high.max(point[side])]
-        })
+    let highest = |side: usize| {
+        all.iter()
+            .map(|point| point[side])
+            .fold(f64::NEG_INFINITY, f64::max)
     };
+    let lowest_loss = all
+        .iter()
+        .map(|point| point[1])
+        .fold(f64::INFINITY, f64::min);
     let [left, right, top, bottom] = PLOT;
-    let [_, last_step] = range(0);
-    let [lowest, highest] = range(1);
     let x = Axis {
-        values: [0.0, last_step.max(1.0)],
+        values: [0.0, highest(0).max(1.0)],
         places: [left, right],
     };
-    let y = Axis::around(lowest, highest, [bottom, top]);
+    let y = Axis::around(lowest_loss, highest(1), [bottom, top]);
     let place = |point: &[f64; 2]| [x.at(point[0]), y.at(point[1])];
 
-    let last = |points: &[[f64; 2]]| {
-        points
-            .last()
-            .map_or_else(String::new, |point| format!("{:.3}", point[1]))
-    };
-    let smooth = running_mean(&train);
+    let mut legend = Vec::new();
+    for (class, name, line) in [
+        ("line first", "training", &smooth),
+        ("line second", "validation", &validation),
+    ] {
+        if let Some([_, loss]) = line.last() {
+            legend.push((class, format!("{name} {loss:.3}")));
+        }
+    }
+    let ends: Vec<&str> = legend.iter().map(|(_, name)| name.as_str()).collect();
     let description = format!(
-        "Loss over {} steps. Training loss ends at {}, validation loss at {}.",
-        thousands(last_step as usize),
-        last(&smooth),
-        if validation.is_empty() {
-            "no value".into()
-        } else {
-            last(&validation)
-        },
+        "Loss over {} steps, at the end: {}.",
+        thousands(highest(0) as usize),
+        ends.join(", ")
     );
+
     let mut svg = Svg::new(id, WIDE, "chart", "Loss during training", &description);
     svg.vertical_axis(&y, [left, right]);
     svg.horizontal_axis(&x, bottom, |value, _| thousands(value as usize));
@@ -72,12 +68,13 @@ pub(super) fn loss(id: &str, curve: &TrainingCurve) -> Option<String> {
     validation
         .iter()
         .for_each(|point| svg.dot("dot second", place(point), 3.0));
-    let mut legend = vec![("line first", format!("training {}", last(&smooth)))];
-    if !validation.is_empty() {
-        legend.push(("line second", format!("validation {}", last(&validation))));
-    }
     lay_legend(&mut svg, &legend);
     Some(svg.finish())
+}
+
+fn finite(points: &[LossPoint]) -> Vec<[f64; 2]> {
+    let drawn = points.iter().filter(|point| point.loss.is_finite());
+    drawn.map(|point| [point.step as f64, point.loss]).collect()
 }
 
 /// Means of consecutive points, at most [`MOST_POINTS`] of them.
@@ -89,13 +86,11 @@ fn grouped(points: &[[f64; 2]]) -> Vec<[f64; 2]> {
     points.chunks(size).map(mean).collect()
 }
 
-/// Mean over a centred window of a fifteenth of the curve: single steps scatter with their batch.
+/// Mean over a window of a fifteenth of the curve, half of it at the ends: single steps scatter with their batch.
 fn running_mean(points: &[[f64; 2]]) -> Vec<[f64; 2]> {
     let reach = points.len() / 30;
     let mean = |index: usize| {
-        // The window shrinks at the ends, so that it stays centred and the curve does not bend there.
-        let reach = reach.min(index).min(points.len() - 1 - index);
-        let window = &points[index - reach..=index + reach];
+        let window = &points[index.saturating_sub(reach)..(index + reach + 1).min(points.len())];
         window.iter().map(|point| point[1]).sum::<f64>() / window.len() as f64
     };
     (0..points.len())
@@ -219,73 +214,60 @@ pub(super) fn reliability(id: &str, bins: &[ReliabilityBin]) -> String {
 /// One label's ROC curve, with the point of the threshold in use.
 pub(super) fn roc(id: &str, evaluation: &Evaluation, label: usize) -> String {
     const SIZE: [f64; 2] = [170.0, 158.0];
-    let x = Axis {
-        values: [0.0, 1.0],
-        places: [22.0, 164.0],
-    };
-    let y = Axis {
-        values: [0.0, 1.0],
-        places: [140.0, 6.0],
-    };
-    let name = &evaluation.support[label].name;
+    const LEFT: f64 = 22.0;
+    const RIGHT: f64 = 164.0;
+    const TOP: f64 = 6.0;
+    const BOTTOM: f64 = 140.0;
     let points = &evaluation.roc[label];
     let metrics = &evaluation.metrics;
-    let description = if points.is_empty() {
-        "No curve: the abnormality is present in all of the volumes or in none.".to_owned()
-    } else {
-        format!(
-            "Area under the curve {}{}.",
-            number(metrics.auroc[label]),
-            interval_text(evaluation.intervals.auroc[label])
-        )
-    };
-    let mut svg = Svg::new(
-        id,
-        SIZE,
-        "roc",
-        &format!("ROC curve of {name}"),
-        &description,
-    );
-    svg.rectangle("frame", [22.0, 6.0], [142.0, 134.0]);
-    svg.line(
-        "line chance",
-        [x.at(0.0), y.at(0.0)],
-        [x.at(1.0), y.at(1.0)],
-    );
-    for (text, value) in [("0", 0.0), ("1", 1.0)] {
-        svg.text("tick", [x.at(value), 154.0], Anchor::Middle, text);
-        svg.text(
-            "tick",
-            [17.0, y.at(value) + 4.0 * (1.0 + value)],
-            Anchor::End,
-            text,
-        );
-    }
-    let place = |point: &RocPoint| {
+    let place = |false_positive_rate: f64, true_positive_rate: f64| {
         [
-            x.at(point.false_positive_rate),
-            y.at(point.true_positive_rate),
+            LEFT + false_positive_rate * (RIGHT - LEFT),
+            BOTTOM - true_positive_rate * (BOTTOM - TOP),
         ]
     };
+    let title = format!("ROC curve of {}", evaluation.support[label].name);
+    let mut svg = Svg::new(id, SIZE, "roc", &title, &describe_roc(evaluation, label));
+    svg.rectangle("frame", [LEFT, TOP], [RIGHT - LEFT, BOTTOM - TOP]);
+    svg.line("line chance", place(0.0, 0.0), place(1.0, 1.0));
+    svg.text("tick", [LEFT, BOTTOM + 14.0], Anchor::Middle, "0");
+    svg.text("tick", [RIGHT, BOTTOM + 14.0], Anchor::Middle, "1");
+    svg.text("tick", [LEFT - 5.0, BOTTOM + 4.0], Anchor::End, "0");
+    svg.text("tick", [LEFT - 5.0, TOP + 8.0], Anchor::End, "1");
     if points.is_empty() {
-        svg.text("label", [93.0, 60.0], Anchor::Middle, "one class only");
+        svg.text("label", place(0.5, 0.6), Anchor::Middle, "one class only");
         return svg.finish();
     }
-    svg.path(
-        "area",
-        points.iter().map(place).chain([[x.at(1.0), y.at(0.0)]]),
+    let curve = || {
+        points
+            .iter()
+            .map(|point| place(point.false_positive_rate, point.true_positive_rate))
+    };
+    svg.path("area", curve().chain([place(1.0, 0.0)]));
+    svg.path("line first", curve());
+    svg.text(
+        "value",
+        [RIGHT - 6.0, BOTTOM - 8.0],
+        Anchor::End,
+        &number(metrics.auroc[label]),
     );
-    svg.path("line first", points.iter().map(place));
     if let (Some(sensitivity), Some(specificity)) =
         (metrics.sensitivity[label], metrics.specificity[label])
     {
-        svg.dot(
-            "dot second",
-            [x.at(1.0 - specificity), y.at(sensitivity)],
-            3.5,
-        );
+        svg.dot("dot second", place(1.0 - specificity, sensitivity), 3.5);
     }
     svg.finish()
+}
+
+fn describe_roc(evaluation: &Evaluation, label: usize) -> String {
+    if evaluation.roc[label].is_empty() {
+        return "No curve: the abnormality is present in all of the volumes or in none.".into();
+    }
+    let interval = interval_text(evaluation.intervals.auroc[label]);
+    format!(
+        "Area under the curve {}{interval}.",
+        number(evaluation.metrics.auroc[label])
+    )
 }
 
 /// Axis of the dots with whiskers: from the chance of a coin or below to 1.
@@ -308,7 +290,7 @@ impl Whiskers {
         Self {
             axis: Axis {
                 values: [low, 1.0],
-                places: [8.0, 182.0],
+                places: [14.0, 176.0],
             },
         }
     }
@@ -379,9 +361,17 @@ mod tests {
             .collect();
         let thin = grouped(&points);
         assert_eq!(thin.len(), MOST_POINTS);
-        for (smooth, point) in running_mean(&thin).iter().zip(&thin) {
-            assert!((smooth[1] - point[1]).abs() < 1e-9 && smooth[0] == point[0]);
+        let smooth = running_mean(&thin);
+        let reach = MOST_POINTS / 30;
+        for index in reach..MOST_POINTS - reach {
+            assert!(
+                (smooth[index][1] - thin[index][1]).abs() < 1e-9
+                    && smooth[index][0] == thin[index][0]
+            );
         }
+        // At an end half of the window is left, and its mean lies a quarter of the window inside.
+        let step = thin[0][1] - thin[1][1];
+        assert!((thin[0][1] - smooth[0][1] - step * reach as f64 / 2.0).abs() < 1e-9);
     }
 
     #[test]

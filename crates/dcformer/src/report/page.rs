@@ -35,7 +35,7 @@ pub(super) fn render(report: &Report) -> String {
     html.push_str(&limits(report));
     let _ = write!(
         html,
-        "</main><footer>dcformer {} · {DISCLAIMER}</footer></body></html>\n",
+        "</main><footer>dcformer {} · {DISCLAIMER}</footer></body></html>",
         env!("CARGO_PKG_VERSION")
     );
     html
@@ -196,10 +196,9 @@ fn curves(evaluation: &Evaluation) -> String {
     for (label, support) in evaluation.support.iter().enumerate() {
         let _ = write!(
             body,
-            "<figure>{}<figcaption>{} <b>{}</b></figcaption></figure>",
+            "<figure>{}<figcaption>{}</figcaption></figure>",
             chart::roc(&format!("roc-{label}"), evaluation, label),
-            escape(&support.name),
-            number(evaluation.metrics.auroc[label])
+            escape(&support.name)
         );
     }
     body.push_str("</div>");
