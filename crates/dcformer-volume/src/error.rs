@@ -81,7 +81,7 @@ pub enum Error {
     },
 
     /// A folder or file holds DICOM, but no CT series, or no DICOM at all.
-    #[error("{}: no CT series; found {found}", path.display())]
+    #[error("{}: no CT series; found {found}; pass a folder with the slices of a CT scan", path.display())]
     NoCtSeries {
         /// Folder or file.
         path: PathBuf,
@@ -144,8 +144,8 @@ pub enum Error {
 
     /// The slices of a scan with a tilted gantry, where that is to be refused.
     #[error(
-        "{}: the gantry was tilted by {degrees:.1} degrees (slices shift by {shift_mm:.1} mm against each other); allow \
-         the correction of tilt, or choose a series without",
+        "{}: the gantry was tilted by {degrees:.1} degrees (slices shift by {shift_mm:.1} mm against each other); let the \
+         tilt be corrected, or choose a series without",
         folder.display()
     )]
     GantryTilt {
@@ -153,6 +153,19 @@ pub enum Error {
         folder: PathBuf,
         /// Between the normal of the slices and the line of their positions.
         degrees: f64,
+        /// Greatest shift within the plane.
+        shift_mm: f64,
+    },
+
+    /// The places of the slices do not lie on one line.
+    #[error(
+        "{}: slices shift by {shift_mm:.1} mm within their plane, more than a tilted gantry explains; keep one stack of \
+         slices in the folder",
+        folder.display()
+    )]
+    ScatteredSlices {
+        /// Folder.
+        folder: PathBuf,
         /// Greatest shift within the plane.
         shift_mm: f64,
     },

@@ -41,7 +41,9 @@ impl Affine {
     /// Axes along R, A, S with the given spacing and the first voxel at the origin.
     pub const fn from_spacing_mm(spacing_mm: [f64; 3]) -> Self {
         let [x, y, z] = spacing_mm;
-        Self { matrix: [[x, 0.0, 0.0, 0.0], [0.0, y, 0.0, 0.0], [0.0, 0.0, z, 0.0]] }
+        Self {
+            matrix: [[x, 0.0, 0.0, 0.0], [0.0, y, 0.0, 0.0], [0.0, 0.0, z, 0.0]],
+        }
     }
 
     /// Column of a storage axis: the step in millimetres from one voxel to the next.
@@ -51,18 +53,27 @@ impl Affine {
 
     /// Distance between voxel centres along each storage axis `i, j, k`.
     pub fn spacing_mm(&self) -> [f64; 3] {
-        [0, 1, 2].map(|axis| self.step_mm(axis).iter().map(|value| value * value).sum::<f64>().sqrt())
+        [0, 1, 2].map(|axis| {
+            self.step_mm(axis)
+                .iter()
+                .map(|value| value * value)
+                .sum::<f64>()
+                .sqrt()
+        })
     }
 
     /// Position in millimetres (RAS) of a point in voxel coordinates.
     pub fn apply(&self, index: [f64; 3]) -> [f64; 3] {
-        self.matrix.map(|[a, b, c, origin]| a * index[0] + b * index[1] + c * index[2] + origin)
+        self.matrix
+            .map(|[a, b, c, origin]| a * index[0] + b * index[1] + c * index[2] + origin)
     }
 
     /// The same voxels described in the frame of DICOM (x towards left, y towards posterior), or back: its own inverse.
     pub fn swap_lps(&self) -> Self {
         let [x, y, z] = self.matrix;
-        Self { matrix: [x.map(|value| -value), y.map(|value| -value), z] }
+        Self {
+            matrix: [x.map(|value| -value), y.map(|value| -value), z],
+        }
     }
 }
 
@@ -89,7 +100,10 @@ impl Grid {
 
 /// Direction towards which an index grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "the six names are the anatomical directions themselves")]
+#[allow(
+    missing_docs,
+    reason = "the six names are the anatomical directions themselves"
+)]
 pub enum Direction {
     Right,
     Left,
@@ -136,10 +150,23 @@ impl Orientation {
     /// The assignment of axes to lines that follows the matrix most closely (the largest product of cosines, so that a
     /// steeply oblique scan never claims one line twice).
     pub fn of(affine: &Affine) -> Self {
-        const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+        const ORDERS: [[usize; 3]; 6] = [
+            [0, 1, 2],
+            [0, 2, 1],
+            [1, 0, 2],
+            [1, 2, 0],
+            [2, 0, 1],
+            [2, 1, 0],
+        ];
         let spacing = affine.spacing_mm();
-        let cosine = |axis: usize, line: usize| affine.matrix[line][axis] / spacing[axis].max(f64::MIN_POSITIVE);
-        let closeness = |lines: &[usize; 3]| (0..3).map(|axis| cosine(axis, lines[axis]).abs()).product::<f64>();
+        let cosine = |axis: usize, line: usize| {
+            affine.matrix[line][axis] / spacing[axis].max(f64::MIN_POSITIVE)
+        };
+        let closeness = |lines: &[usize; 3]| {
+            (0..3)
+                .map(|axis| cosine(axis, lines[axis]).abs())
+                .product::<f64>()
+        };
         let mut best = ORDERS[0];
         for order in ORDERS {
             if closeness(&order) > closeness(&best) {
@@ -148,13 +175,19 @@ impl Orientation {
         }
         Self([0, 1, 2].map(|axis| {
             let line = best[axis];
-            if cosine(axis, line) >= 0.0 { Direction::POSITIVE[line] } else { Direction::NEGATIVE[line] }
+            if cosine(axis, line) >= 0.0 {
+                Direction::POSITIVE[line]
+            } else {
+                Direction::NEGATIVE[line]
+            }
         }))
     }
 }
 
 impl fmt::Display for Orientation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|direction| write!(f, "{}", direction.letter()))
+        self.0
+            .iter()
+            .try_for_each(|direction| write!(f, "{}", direction.letter()))
     }
 }

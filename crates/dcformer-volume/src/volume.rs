@@ -39,7 +39,10 @@ pub struct Rescale {
 
 impl Rescale {
     /// Stored values are the values.
-    pub const NONE: Self = Self { slope: 1.0, intercept: 0.0 };
+    pub const NONE: Self = Self {
+        slope: 1.0,
+        intercept: 0.0,
+    };
 
     /// Rescales one value.
     pub fn apply(self, stored: f64) -> f64 {
