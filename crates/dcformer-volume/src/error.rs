@@ -401,6 +401,19 @@ pub enum Error {
         /// The folders that were tried.
         expected: String,
     },
+
+    /// The places of the slices do not lie on one line.
+    #[error(
+        "{}: slices shift by {shift_mm:.1} mm within their plane, more than a tilted gantry explains; keep one stack of \
+         slices in the folder",
+        folder.display()
+    )]
+    ScatteredSlices {
+        /// Folder.
+        folder: PathBuf,
+        /// Greatest shift within the plane.
+        shift_mm: f64,
+    },
 }
 
 /// Names in backquotes, separated by commas; a long list is cut, because a file that is no table can have any number.

@@ -2,6 +2,7 @@
 //!
 //! The crates that exist reserve what an element's length claims before they look for it; here a length is held
 //! against what the file has, and a value is a slice.
+#![warn(clippy::indexing_slicing)]
 
 use std::borrow::Cow;
 
@@ -25,16 +26,33 @@ pub(super) struct Encoding {
 }
 
 impl Encoding {
-    pub(super) const IMPLICIT: Self = Self { big_endian: false, explicit: false };
-    pub(super) const EXPLICIT: Self = Self { big_endian: false, explicit: true };
-    pub(super) const EXPLICIT_BIG: Self = Self { big_endian: true, explicit: true };
+    pub(super) const IMPLICIT: Self = Self {
+        big_endian: false,
+        explicit: false,
+    };
+    pub(super) const EXPLICIT: Self = Self {
+        big_endian: false,
+        explicit: true,
+    };
+    pub(super) const EXPLICIT_BIG: Self = Self {
+        big_endian: true,
+        explicit: true,
+    };
 
     fn u16(self, bytes: [u8; 2]) -> u16 {
-        if self.big_endian { u16::from_be_bytes(bytes) } else { u16::from_le_bytes(bytes) }
+        if self.big_endian {
+            u16::from_be_bytes(bytes)
+        } else {
+            u16::from_le_bytes(bytes)
+        }
     }
 
     fn u32(self, bytes: [u8; 4]) -> u32 {
-        if self.big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }
+        if self.big_endian {
+            u32::from_be_bytes(bytes)
+        } else {
+            u32::from_le_bytes(bytes)
+        }
     }
 }
 
@@ -59,8 +77,9 @@ const UNDEFINED: u32 = u32::MAX;
 const MAX_DEPTH: usize = 24;
 
 /// Value representations with a four-byte length (PS3.5, table 7.1-1).
-const LONG: [&[u8; 2]; 13] =
-    [b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"];
+const LONG: [&[u8; 2]; 13] = [
+    b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV",
+];
 
 /// One element.
 #[derive(Clone, Copy, Debug)]
@@ -80,8 +99,16 @@ impl<'a> Element<'a> {
     /// Text without padding. What is not UTF-8 is taken as Latin-1: no text that decides anything is either.
     pub(super) fn text(&self) -> Cow<'a, str> {
         let padding = |byte: &u8| *byte == 0 || byte.is_ascii_whitespace();
-        let start = self.value.iter().position(|byte| !padding(byte)).unwrap_or(self.value.len());
-        let end = self.value.iter().rposition(|byte| !padding(byte)).map_or(start, |last| last + 1);
+        let start = self
+            .value
+            .iter()
+            .position(|byte| !padding(byte))
+            .unwrap_or(self.value.len());
+        let end = self
+            .value
+            .iter()
+            .rposition(|byte| !padding(byte))
+            .map_or(start, |last| last + 1);
         let text = self.value.get(start..end).unwrap_or_default();
         match std::str::from_utf8(text) {
             Ok(text) => Cow::Borrowed(text),
@@ -91,7 +118,9 @@ impl<'a> Element<'a> {
 
     /// First binary 16-bit number.
     pub(super) fn u16(&self) -> Option<u16> {
-        self.value.first_chunk().map(|&bytes| self.encoding.u16(bytes))
+        self.value
+            .first_chunk()
+            .map(|&bytes| self.encoding.u16(bytes))
     }
 
     /// The data sets of a sequence.
@@ -104,9 +133,18 @@ impl<'a> Element<'a> {
                 break;
             }
             let start = reader.position;
-            let end = if length == UNDEFINED { reader.skip_item()? } else { reader.advance(u64::from(length))? };
+            let end = if length == UNDEFINED {
+                reader.skip_item()?
+            } else {
+                reader.advance(u64::from(length))?
+            };
             let value = reader.bytes.get(start..end).unwrap_or_default();
-            items.push(Elements::nested(value, reader.base + start as u64, self.encoding, 1));
+            items.push(Elements::nested(
+                value,
+                reader.base + start as u64,
+                self.encoding,
+                1,
+            ));
         }
         Ok(items)
     }
@@ -128,11 +166,25 @@ pub(super) struct Elements<'a> {
 impl<'a> Elements<'a> {
     /// Elements of `bytes`, which start at `base` of a file that ends at `end`.
     pub(super) fn new(bytes: &'a [u8], base: u64, end: u64, encoding: Encoding) -> Self {
-        Self { bytes, position: 0, base, end, encoding, depth: 0 }
+        Self {
+            bytes,
+            position: 0,
+            base,
+            end,
+            encoding,
+            depth: 0,
+        }
     }
 
     fn nested(bytes: &'a [u8], base: u64, encoding: Encoding, depth: usize) -> Self {
-        Self { bytes, position: 0, base, end: base + bytes.len() as u64, encoding, depth }
+        Self {
+            bytes,
+            position: 0,
+            base,
+            end: base + bytes.len() as u64,
+            encoding,
+            depth,
+        }
     }
 
     fn remaining(&self) -> u64 {
@@ -145,16 +197,26 @@ impl<'a> Elements<'a> {
     }
 
     fn malformed(&self, found: impl Into<String>) -> Fault {
-        Fault::Malformed { offset: self.offset(), found: found.into() }
+        Fault::Malformed {
+            offset: self.offset(),
+            found: found.into(),
+        }
     }
 
     /// Moves past `length` bytes and gives the new position.
     fn advance(&mut self, length: u64) -> Result<usize, Fault> {
         if length > self.remaining() {
-            return Err(self.malformed(format!("a value of {length} bytes where {} are left", self.remaining())));
+            return Err(self.malformed(format!(
+                "a value of {length} bytes where {} are left",
+                self.remaining()
+            )));
         }
-        let end = usize::try_from(length).ok().and_then(|length| self.position.checked_add(length));
-        let end = end.filter(|&end| end <= self.bytes.len()).ok_or(Fault::Incomplete)?;
+        let end = usize::try_from(length)
+            .ok()
+            .and_then(|length| self.position.checked_add(length));
+        let end = end
+            .filter(|&end| end <= self.bytes.len())
+            .ok_or(Fault::Incomplete)?;
         self.position = end;
         Ok(end)
     }
@@ -162,7 +224,10 @@ impl<'a> Elements<'a> {
     fn take<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
         let start = self.position;
         self.advance(N as u64)?;
-        self.bytes.get(start..).and_then(|rest| rest.first_chunk().copied()).ok_or(Fault::Incomplete)
+        self.bytes
+            .get(start..)
+            .and_then(|rest| rest.first_chunk().copied())
+            .ok_or(Fault::Incomplete)
     }
 
     fn tag(&mut self) -> Result<Tag, Fault> {
@@ -205,7 +270,13 @@ impl<'a> Elements<'a> {
                 )));
             }
             let length = (length != UNDEFINED).then_some(length);
-            return Ok(Some(Element { tag, offset, length, value: &[], encoding }));
+            return Ok(Some(Element {
+                tag,
+                offset,
+                length,
+                value: &[],
+                encoding,
+            }));
         }
         let end = if length == UNDEFINED {
             // A sequence that its writer did not know is "UN" and always implicit (PS3.5, section 6.2.2, note 4).
@@ -217,7 +288,13 @@ impl<'a> Elements<'a> {
             self.advance(u64::from(length))?
         };
         let value = self.bytes.get(start..end).unwrap_or_default();
-        Ok(Some(Element { tag, offset, length: (length != UNDEFINED).then_some(length), value, encoding }))
+        Ok(Some(Element {
+            tag,
+            offset,
+            length: (length != UNDEFINED).then_some(length),
+            value,
+            encoding,
+        }))
     }
 
     fn length(&mut self) -> Result<(u32, Option<[u8; 2]>), Fault> {
@@ -227,7 +304,9 @@ impl<'a> Elements<'a> {
         }
         let representation: [u8; 2] = self.take()?;
         if !representation.iter().all(u8::is_ascii_uppercase) {
-            return Err(self.malformed(format!("bytes {representation:02x?} where a value representation belongs")));
+            return Err(self.malformed(format!(
+                "bytes {representation:02x?} where a value representation belongs"
+            )));
         }
         let length = if LONG.contains(&&representation) {
             self.take::<2>()?;
@@ -254,7 +333,9 @@ impl<'a> Elements<'a> {
                 (Tag::ITEM, UNDEFINED) => self.skip_item()?,
                 (Tag::ITEM, length) => self.advance(u64::from(length))?,
                 (Tag(group, element), _) => {
-                    return Err(self.malformed(format!("element ({group:04x},{element:04x}) where an item belongs")));
+                    return Err(self.malformed(format!(
+                        "element ({group:04x},{element:04x}) where an item belongs"
+                    )));
                 }
             };
         };
@@ -293,7 +374,10 @@ pub(super) fn fragments(
     loop {
         if end.saturating_sub(position) < 8 {
             let found = "pixel data that end without their delimiter".to_owned();
-            return Ok(Err(Fault::Malformed { offset: position, found }));
+            return Ok(Err(Fault::Malformed {
+                offset: position,
+                found,
+            }));
         }
         let header = read(position)?;
         let mut item = Elements::new(&header, position, position + 8, Encoding::EXPLICIT);
@@ -306,8 +390,12 @@ pub(super) fn fragments(
             Tag::SEQUENCE_DELIMITATION => return Ok(Ok(ranges)),
             Tag::ITEM if stop <= end => ranges.push(start..stop),
             _ => {
-                let found = format!("no fragment of the pixel data (tag {tag:04x?}, {length} bytes)");
-                return Ok(Err(Fault::Malformed { offset: position, found }));
+                let found =
+                    format!("no fragment of the pixel data (tag {tag:04x?}, {length} bytes)");
+                return Ok(Err(Fault::Malformed {
+                    offset: position,
+                    found,
+                }));
             }
         }
         position = stop;

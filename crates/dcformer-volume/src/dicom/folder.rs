@@ -24,12 +24,17 @@ pub(super) struct Folder {
 impl Folder {
     /// Reads the headers of all files under a folder, or of one file; parallel, in the order of their paths.
     pub(super) fn scan(path: &Path) -> Result<Self> {
-        let read_error = |source| Error::Read { path: path.to_owned(), source };
+        let read_error = |source| Error::Read {
+            path: path.to_owned(),
+            source,
+        };
         if std::fs::metadata(path).map_err(read_error)?.is_file() {
             let scanned = header::scan(path)?;
             let folder = Self::collect(vec![Ok(scanned)]);
             if folder.others > 0 {
-                return Err(Error::NotDicom { path: path.to_owned() });
+                return Err(Error::NotDicom {
+                    path: path.to_owned(),
+                });
             }
             return Ok(folder);
         }
@@ -47,7 +52,9 @@ impl Folder {
         for scanned in scanned {
             match scanned {
                 Ok(Scanned::Image(header)) => folder.images.push(*header),
-                Ok(Scanned::Document(modality)) => *folder.documents.entry(modality).or_default() += 1,
+                Ok(Scanned::Document(modality)) => {
+                    *folder.documents.entry(modality).or_default() += 1;
+                }
                 Ok(Scanned::Other) => folder.others += 1,
                 Err(problem) => folder.problems.push(problem),
             }
@@ -59,11 +66,23 @@ impl Folder {
     pub(super) fn leftovers(&self) -> Vec<String> {
         let mut phrases: Vec<_> = self.unreadable().into_iter().collect();
         for (modality, count) in &self.documents {
-            let kind = if modality.is_empty() { "of no modality, such as a DICOMDIR" } else { modality };
-            phrases.push(format!("{count} DICOM {} without pixels ({kind})", files(*count)));
+            let kind = if modality.is_empty() {
+                "of no modality, such as a DICOMDIR"
+            } else {
+                modality
+            };
+            phrases.push(format!(
+                "{count} DICOM {} without pixels ({kind})",
+                files(*count)
+            ));
         }
         if self.others > 0 {
-            phrases.push(format!("{} {} that {} not DICOM", self.others, files(self.others), are(self.others)));
+            phrases.push(format!(
+                "{} {} that {} not DICOM",
+                self.others,
+                files(self.others),
+                are(self.others)
+            ));
         }
         phrases
     }
@@ -75,11 +94,20 @@ impl Folder {
         if count == 0 {
             return None;
         }
-        let mut reasons: Vec<_> = self.problems.iter().take(SHOWN).map(ToString::to_string).collect();
+        let mut reasons: Vec<_> = self
+            .problems
+            .iter()
+            .take(SHOWN)
+            .map(ToString::to_string)
+            .collect();
         if count > SHOWN {
             reasons.push(format!("and {} more", count - SHOWN));
         }
-        Some(format!("{count} {} that cannot be read ({})", files(count), reasons.join("; ")))
+        Some(format!(
+            "{count} {} that cannot be read ({})",
+            files(count),
+            reasons.join("; ")
+        ))
     }
 }
 
@@ -93,7 +121,10 @@ fn are(count: usize) -> &'static str {
 
 /// Files under a folder, sorted. Links to folders are not followed, so that none is walked twice.
 fn list(folder: &Path, files: &mut Vec<PathBuf>, problems: &mut Vec<Error>) -> Result<()> {
-    let read_error = |source| Error::Read { path: folder.to_owned(), source };
+    let read_error = |source| Error::Read {
+        path: folder.to_owned(),
+        source,
+    };
     let mut entries = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(read_error)? {
         entries.push(entry.map_err(read_error)?);

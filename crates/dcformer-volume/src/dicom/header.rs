@@ -1,4 +1,5 @@
 //! The attributes of an image that decide where it belongs and what its numbers mean.
+#![warn(clippy::indexing_slicing)]
 
 use std::path::{Path, PathBuf};
 
@@ -56,12 +57,21 @@ pub(super) struct Frame {
 
 impl Frame {
     /// Nothing said.
-    pub(super) const NOTHING: Self =
-        Self { position: None, orientation: None, pixel_spacing: None, thickness_mm: None, slope: None, intercept: None };
+    pub(super) const NOTHING: Self = Self {
+        position: None,
+        orientation: None,
+        pixel_spacing: None,
+        thickness_mm: None,
+        slope: None,
+        intercept: None,
+    };
 
     /// Stored values to Hounsfield units; those of the file itself where it says nothing.
     pub(super) fn rescale(&self) -> Rescale {
-        Rescale { slope: self.slope.unwrap_or(1.0), intercept: self.intercept.unwrap_or(0.0) }
+        Rescale {
+            slope: self.slope.unwrap_or(1.0),
+            intercept: self.intercept.unwrap_or(0.0),
+        }
     }
 
     /// Takes an attribute that can stand at the top or in a functional group; `false` if it is another.
@@ -124,7 +134,7 @@ pub(super) struct Header {
     pub(super) bits_stored: u16,
     pub(super) high_bit: u16,
     pub(super) signed: bool,
-    /// One for an ordinary slice.
+    /// One for an ordinary slice; none if there are several and not each is described.
     pub(super) frames: Vec<Frame>,
     /// In the file, or in its inflated data set.
     pub(super) pixel_offset: u64,
@@ -148,8 +158,17 @@ pub(super) fn scan(path: &Path) -> Result<Scanned> {
         match attributes.collect(data_set.elements()) {
             Ok(()) => {}
             Err(Invalid::Fault(fault)) => return Ok(Err(fault)),
-            Err(Invalid::Field { field, found, expected }) => {
-                return Err(Error::Header { path: path.to_owned(), field, found, expected });
+            Err(Invalid::Field {
+                field,
+                found,
+                expected,
+            }) => {
+                return Err(Error::Header {
+                    path: path.to_owned(),
+                    field,
+                    found,
+                    expected,
+                });
             }
         }
         if !data_set.certain && attributes.sop_class.is_empty() && attributes.modality.is_empty() {
@@ -166,7 +185,11 @@ pub(super) fn scan(path: &Path) -> Result<Scanned> {
 /// Why an attribute cannot be used.
 enum Invalid {
     Fault(Fault),
-    Field { field: &'static str, found: String, expected: &'static str },
+    Field {
+        field: &'static str,
+        found: String,
+        expected: &'static str,
+    },
 }
 
 impl From<Fault> for Invalid {
@@ -176,12 +199,20 @@ impl From<Fault> for Invalid {
 }
 
 /// Numbers written as text (DS, IS); an empty value is none.
-fn numbers<const N: usize>(element: &Element<'_>, field: &'static str) -> Result<Option<[f64; N]>, Invalid> {
+fn numbers<const N: usize>(
+    element: &Element<'_>,
+    field: &'static str,
+) -> Result<Option<[f64; N]>, Invalid> {
     let text = element.text();
     if text.is_empty() {
         return Ok(None);
     }
-    let mut parts = text.split('\\').map(|part| part.trim().parse::<f64>().ok().filter(|value| value.is_finite()));
+    let mut parts = text.split('\\').map(|part| {
+        part.trim()
+            .parse::<f64>()
+            .ok()
+            .filter(|value| value.is_finite())
+    });
     let mut values = [0.0; N];
     let complete = values.iter_mut().all(|value| match parts.next().flatten() {
         Some(part) => {
@@ -197,7 +228,11 @@ fn numbers<const N: usize>(element: &Element<'_>, field: &'static str) -> Result
             3 => "three decimal numbers",
             _ => "six decimal numbers",
         };
-        return Err(Invalid::Field { field, found: shorten(&text), expected });
+        return Err(Invalid::Field {
+            field,
+            found: shorten(&text),
+            expected,
+        });
     }
     Ok(Some(values))
 }
@@ -210,7 +245,10 @@ fn number(element: &Element<'_>, field: &'static str) -> Result<Option<f64>, Inv
 pub(super) fn shorten(text: &str) -> String {
     const SHOWN: usize = 40;
     let short: String = text.chars().take(SHOWN).collect();
-    format!("{short:?}{}", if short.len() < text.len() { ".." } else { "" })
+    format!(
+        "{short:?}{}",
+        if short.len() < text.len() { ".." } else { "" }
+    )
 }
 
 #[derive(Default)]
@@ -300,26 +338,33 @@ impl Attributes {
         let Some((pixel_offset, pixel_length)) = self.pixels else {
             return Ok(Scanned::Document(self.modality));
         };
-        let wrong = |field, found, expected| Error::Header { path: path.to_owned(), field, found, expected };
-        let need = |field, value: Option<u16>| value.ok_or_else(|| wrong(field, "absent".into(), "a number"));
+        let wrong = |field, found, expected| Error::Header {
+            path: path.to_owned(),
+            field,
+            found,
+            expected,
+        };
+        let need = |field, value: Option<u16>| {
+            value.ok_or_else(|| wrong(field, "absent".into(), "a number"))
+        };
         let rows = need("Rows", self.rows)?;
         let columns = need("Columns", self.columns)?;
         if rows == 0 || columns == 0 {
-            return Err(wrong("Rows, Columns", format!("{rows}, {columns}"), "at least 1"));
+            return Err(wrong(
+                "Rows, Columns",
+                format!("{rows}, {columns}"),
+                "at least 1",
+            ));
         }
         let bits_allocated = need("BitsAllocated", self.bits_allocated)?;
         let bits_stored = self.bits_stored.unwrap_or(bits_allocated);
         let high_bit = self.high_bit.unwrap_or(bits_stored.saturating_sub(1));
         let frames = self.number_of_frames.unwrap_or(1.0);
-        let described = self.per_frame.len();
-        if frames < 1.0 || frames.fract() != 0.0 || (described > 0 && frames != described as f64) {
-            let found = format!("{frames} (with {described} described)");
-            return Err(wrong("NumberOfFrames", found, "a whole number, one description each"));
-        }
-        let mut frames_described = self.per_frame;
-        if frames_described.is_empty() && frames == 1.0 {
-            frames_described.push(self.frame);
-        }
+        let described = match self.per_frame.len() {
+            0 if frames == 1.0 => vec![self.frame],
+            count if frames == count as f64 => self.per_frame,
+            _ => Vec::new(),
+        };
         Ok(Scanned::Image(Box::new(Header {
             path: path.to_owned(),
             syntax,
@@ -329,7 +374,10 @@ impl Attributes {
             series_uid: self.series_uid,
             series_number: self.series_number,
             description: self.description,
-            localizer: self.image_type.split('\\').any(|value| value == "LOCALIZER"),
+            localizer: self
+                .image_type
+                .split('\\')
+                .any(|value| value == "LOCALIZER"),
             acquisition: self.acquisition,
             temporal_position: self.temporal_position,
             rescale_type: self.rescale_type,
@@ -342,7 +390,7 @@ impl Attributes {
             bits_stored,
             high_bit,
             signed: self.pixel_representation == Some(1),
-            frames: frames_described,
+            frames: described,
             pixel_offset,
             pixel_length,
         })))

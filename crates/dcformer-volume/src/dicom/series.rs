@@ -37,9 +37,17 @@ impl fmt::Display for SeriesSummary {
         if !self.description.is_empty() {
             write!(f, "\"{}\" ", self.description)?;
         }
-        let uid = if self.uid.is_empty() { "without a uid" } else { &self.uid };
+        let uid = if self.uid.is_empty() {
+            "without a uid"
+        } else {
+            &self.uid
+        };
         let noun = if self.slices == 1 { "slice" } else { "slices" };
-        write!(f, "{uid} ({} {noun} of {}x{})", self.slices, self.rows, self.columns)
+        write!(
+            f,
+            "{uid} ({} {noun} of {}x{})",
+            self.slices, self.rows, self.columns
+        )
     }
 }
 
@@ -65,8 +73,11 @@ const SAME_ORIENTATION: f64 = 2e-3;
 const SAME_SPACING: f64 = 1e-3;
 
 /// PS3.4, table B.5-1: what a CT scan is stored as.
-const CT_CLASSES: [&str; 3] =
-    ["1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"];
+const CT_CLASSES: [&str; 3] = [
+    "1.2.840.10008.5.1.4.1.1.2",
+    "1.2.840.10008.5.1.4.1.1.2.1",
+    "1.2.840.10008.5.1.4.1.1.2.2",
+];
 const SECONDARY_CAPTURE: &str = "1.2.840.10008.5.1.4.1.1.7";
 
 impl<'a> Group<'a> {
@@ -78,7 +89,9 @@ impl<'a> Group<'a> {
         let first = self.first();
         let (a, b) = (first.header, slice.header);
         let close = |a: &[f64], b: &[f64], tolerance: &dyn Fn(f64) -> f64| {
-            a.iter().zip(b).all(|(&a, &b)| (a - b).abs() <= tolerance(a))
+            a.iter()
+                .zip(b)
+                .all(|(&a, &b)| (a - b).abs() <= tolerance(a))
         };
         let same_orientation = match (first.frame.orientation, slice.frame.orientation) {
             (Some(a), Some(b)) => close(&a, &b, &|_| SAME_ORIENTATION),
@@ -114,7 +127,11 @@ impl<'a> Group<'a> {
 
     pub(super) fn summary(&self) -> SeriesSummary {
         let header = self.first().header;
-        let modality = if header.modality.is_empty() { "unknown" } else { &header.modality };
+        let modality = if header.modality.is_empty() {
+            "unknown"
+        } else {
+            &header.modality
+        };
         SeriesSummary {
             uid: header.series_uid.clone(),
             number: header.series_number,
@@ -126,12 +143,13 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// The largest comes first; localisers and what has no place in space come last.
+    /// The largest comes first; localisers, what has no place in space and single slices come last.
     fn rank(&self) -> impl Ord + use<'a> {
         let Slice { header, frame, .. } = self.first();
         let pixels = u64::from(header.rows) * u64::from(header.columns);
         (
             header.localizer,
+            self.slices.len() == 1,
             frame.position.is_none(),
             Reverse(self.slices.len() as u64 * pixels),
             header.series_number,
@@ -148,12 +166,22 @@ pub(super) fn groups(images: &[Header]) -> Vec<Group<'_>> {
         let groups = by_series.entry(&header.series_uid).or_default();
         // Frames that nobody describes still make a group, so that the error can name it.
         static NOWHERE: Frame = Frame::NOTHING;
-        let frames = if header.frames.is_empty() { std::slice::from_ref(&NOWHERE) } else { header.frames.as_slice() };
+        let frames = if header.frames.is_empty() {
+            std::slice::from_ref(&NOWHERE)
+        } else {
+            header.frames.as_slice()
+        };
         for (index, frame) in frames.iter().enumerate() {
-            let slice = Slice { header, index, frame };
+            let slice = Slice {
+                header,
+                index,
+                frame,
+            };
             match groups.iter_mut().find(|group| group.accepts(slice)) {
                 Some(group) => group.slices.push(slice),
-                None => groups.push(Group { slices: vec![slice] }),
+                None => groups.push(Group {
+                    slices: vec![slice],
+                }),
             }
         }
     }
@@ -168,24 +196,39 @@ pub(super) struct Choice<'a> {
 }
 
 /// Takes the largest CT stack, or the largest of the series asked for.
-pub(super) fn choose<'a>(path: &Path, folder: &'a Folder, asked: Option<&str>) -> Result<Choice<'a>> {
+pub(super) fn choose<'a>(
+    path: &Path,
+    folder: &'a Folder,
+    asked: Option<&str>,
+) -> Result<Choice<'a>> {
     let mut groups = groups(&folder.images);
     groups.sort_by(|a, b| a.rank().cmp(&b.rank()));
     if let Some(asked) = asked {
         groups = asked_for(path, groups, asked)?;
     }
-    let (mut scans, rest): (Vec<_>, Vec<_>) = groups.into_iter().partition(|group| group.obstacle().is_none());
+    let (mut scans, rest): (Vec<_>, Vec<_>) = groups
+        .into_iter()
+        .partition(|group| group.obstacle().is_none());
     if scans.is_empty() {
-        let mut found: Vec<_> = rest.iter().map(|group| group.summary().to_string()).collect();
+        let mut found: Vec<_> = rest
+            .iter()
+            .map(|group| group.summary().to_string())
+            .collect();
         found.extend(folder.leftovers());
         if found.is_empty() {
-            found.push("no file".into());
+            found.push("nothing: the folder is empty".into());
         }
-        return Err(Error::NoCtSeries { path: path.to_owned(), found: found.join(", ") });
+        return Err(Error::NoCtSeries {
+            path: path.to_owned(),
+            found: found.join(", "),
+        });
     }
     let chosen = scans.remove(0);
     let alternatives = scans.iter().chain(&rest).map(Group::summary).collect();
-    Ok(Choice { chosen, alternatives })
+    Ok(Choice {
+        chosen,
+        alternatives,
+    })
 }
 
 /// Groups of the one series that `asked` names: a unique identifier, a number, or the beginning of an identifier.
@@ -193,24 +236,43 @@ fn asked_for<'a>(path: &Path, groups: Vec<Group<'a>>, asked: &str) -> Result<Vec
     type Fits = fn(&Header, &str) -> bool;
     let ways: [Fits; 3] = [
         |header, asked| header.series_uid == asked,
-        |header, asked| header.series_number.is_some_and(|number| Ok(number) == asked.parse()),
+        |header, asked| {
+            header
+                .series_number
+                .is_some_and(|number| Ok(number) == asked.parse())
+        },
         |header, asked| header.series_uid.starts_with(asked),
     ];
     let mut matches = 0;
     for fits in ways {
-        let fitting = groups.iter().filter(|group| fits(group.first().header, asked));
-        let mut uids: Vec<_> = fitting.map(|group| &group.first().header.series_uid).collect();
+        let fitting = groups
+            .iter()
+            .filter(|group| fits(group.first().header, asked));
+        let mut uids: Vec<_> = fitting
+            .map(|group| &group.first().header.series_uid)
+            .collect();
         uids.sort();
         uids.dedup();
         if let [uid] = uids[..] {
             let uid = uid.clone();
-            return Ok(groups.into_iter().filter(|group| group.first().header.series_uid == uid).collect());
+            return Ok(groups
+                .into_iter()
+                .filter(|group| group.first().header.series_uid == uid)
+                .collect());
         }
         matches = uids.len();
         if matches > 1 {
             break;
         }
     }
-    let found: Vec<_> = groups.iter().map(|group| group.summary().to_string()).collect();
-    Err(Error::SeriesChoice { path: path.to_owned(), asked: asked.to_owned(), matches, found: found.join(", ") })
+    let found: Vec<_> = groups
+        .iter()
+        .map(|group| group.summary().to_string())
+        .collect();
+    Err(Error::SeriesChoice {
+        path: path.to_owned(),
+        asked: asked.to_owned(),
+        matches,
+        found: found.join(", "),
+    })
 }

@@ -1,4 +1,5 @@
 //! A DICOM file around its data set: preamble, file meta group, transfer syntax (PS3.10, section 7).
+#![warn(clippy::indexing_slicing)]
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -30,11 +31,19 @@ pub(super) struct TransferSyntax {
 
 impl TransferSyntax {
     const fn native(encoding: Encoding) -> Self {
-        Self { encoding, codec: Codec::Native, deflated: false }
+        Self {
+            encoding,
+            codec: Codec::Native,
+            deflated: false,
+        }
     }
 
     const fn encapsulated(codec: Codec) -> Self {
-        Self { encoding: Encoding::EXPLICIT, codec, deflated: false }
+        Self {
+            encoding: Encoding::EXPLICIT,
+            codec,
+            deflated: false,
+        }
     }
 
     /// PS3.6, table A-1.
@@ -42,7 +51,10 @@ impl TransferSyntax {
         Some(match uid.strip_prefix("1.2.840.10008.1.2")? {
             "" => Self::native(Encoding::IMPLICIT),
             ".1" => Self::native(Encoding::EXPLICIT),
-            ".1.99" => Self { deflated: true, ..Self::native(Encoding::EXPLICIT) },
+            ".1.99" => Self {
+                deflated: true,
+                ..Self::native(Encoding::EXPLICIT)
+            },
             ".2" => Self::native(Encoding::EXPLICIT_BIG),
             ".4.50" | ".4.51" | ".4.57" | ".4.70" => Self::encapsulated(Codec::Jpeg),
             ".4.80" | ".4.81" => Self::encapsulated(Codec::JpegLs),
@@ -92,14 +104,20 @@ pub(super) fn parse<T>(
     path: &Path,
     mut parse: impl FnMut(&DataSet<'_>) -> Result<Result<T, Fault>>,
 ) -> Result<Parsed<T>> {
-    let read_error = |source| Error::Read { path: path.to_owned(), source };
+    let read_error = |source| Error::Read {
+        path: path.to_owned(),
+        source,
+    };
     let mut file = File::open(path).map_err(read_error)?;
     let size = file.metadata().map_err(read_error)?.len();
     let mut wanted = FIRST_BYTES;
     let mut bytes = Vec::new();
     loop {
         let missing = wanted.min(size).saturating_sub(bytes.len() as u64);
-        file.by_ref().take(missing).read_to_end(&mut bytes).map_err(read_error)?;
+        file.by_ref()
+            .take(missing)
+            .read_to_end(&mut bytes)
+            .map_err(read_error)?;
         let complete = bytes.len() as u64 >= size.min(wanted) && wanted >= size;
         let Some(frame) = Framing::detect(&bytes, size) else {
             return Ok(Parsed::Other);
@@ -111,16 +129,26 @@ pub(super) fn parse<T>(
         };
         match outcome {
             Ok(value) => return Ok(Parsed::Dicom(value)),
-            Err(Fault::Incomplete) if !complete || wanted < size.saturating_mul(DEFLATE_MAX_RATIO) => {
+            Err(Fault::Incomplete)
+                if !complete || wanted < size.saturating_mul(DEFLATE_MAX_RATIO) =>
+            {
                 wanted = wanted.saturating_mul(16);
             }
             Err(_) if !certain => return Ok(Parsed::Other),
             Err(Fault::Incomplete) => {
                 let found = "the end of the file within an element".to_owned();
-                return Err(Error::DicomDamaged { path: path.to_owned(), offset: size, found });
+                return Err(Error::DicomDamaged {
+                    path: path.to_owned(),
+                    offset: size,
+                    found,
+                });
             }
             Err(Fault::Malformed { offset, found }) => {
-                return Err(Error::DicomDamaged { path: path.to_owned(), offset, found });
+                return Err(Error::DicomDamaged {
+                    path: path.to_owned(),
+                    offset,
+                    found,
+                });
             }
         }
     }
@@ -128,9 +156,14 @@ pub(super) fn parse<T>(
 
 /// The whole data set of a deflated file, at most `limit` bytes.
 pub(super) fn inflate(path: &Path, limit: u64) -> Result<Vec<u8>> {
-    let read_error = |source| Error::Read { path: path.to_owned(), source };
+    let read_error = |source| Error::Read {
+        path: path.to_owned(),
+        source,
+    };
     let mut bytes = Vec::new();
-    File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(read_error)?;
+    File::open(path)
+        .and_then(|mut file| file.read_to_end(&mut bytes))
+        .map_err(read_error)?;
     let size = bytes.len() as u64;
     match Framing::detect(&bytes, size) {
         Some(Ok(framing)) => match framing.data_set(path, &bytes, size, limit) {
@@ -142,12 +175,19 @@ pub(super) fn inflate(path: &Path, limit: u64) -> Result<Vec<u8>> {
 }
 
 /// Reads a part of a file.
-pub(super) fn read_range(file: &mut File, range: &std::ops::Range<u64>) -> std::io::Result<Vec<u8>> {
+pub(super) fn read_range(
+    file: &mut File,
+    range: &std::ops::Range<u64>,
+) -> std::io::Result<Vec<u8>> {
     let length = range.end - range.start;
     let mut bytes = Vec::new();
     file.seek(SeekFrom::Start(range.start))?;
     file.take(length).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 == length { Ok(bytes) } else { Err(std::io::ErrorKind::UnexpectedEof.into()) }
+    if bytes.len() as u64 == length {
+        Ok(bytes)
+    } else {
+        Err(std::io::ErrorKind::UnexpectedEof.into())
+    }
 }
 
 /// Where the data set of a file starts and how it is written.
@@ -173,13 +213,30 @@ impl Framing {
             None
         };
         let Some(meta_start) = meta_start else {
-            let guessed = guess(bytes)?;
-            return Some(Ok(Self { start: 0, uid: None, guessed, certain: false }));
+            // A data set cut out of a stream may keep the byte that padded what was before it.
+            let padded = || {
+                Some((
+                    1,
+                    guess(bytes.strip_prefix(b" ").or(bytes.strip_prefix(b"\0"))?)?,
+                ))
+            };
+            let (start, guessed) = guess(bytes).map(|guessed| (0, guessed)).or_else(padded)?;
+            return Some(Ok(Self {
+                start,
+                uid: None,
+                guessed,
+                certain: false,
+            }));
         };
         let certain = meta_start > 0;
         Some(Self::meta(bytes, size, meta_start).map(|(start, uid)| {
             let rest = bytes.get(start..).unwrap_or_default();
-            Self { start, uid, guessed: guess(rest).unwrap_or(Encoding::IMPLICIT), certain }
+            Self {
+                start,
+                uid,
+                guessed: guess(rest).unwrap_or(Encoding::IMPLICIT),
+                certain,
+            }
         }))
     }
 
@@ -190,44 +247,82 @@ impl Framing {
         let mut uid = None;
         while elements.peek().is_some_and(|tag| tag.0 == 2) {
             match elements.next()? {
-                Some(element) if element.tag == Tag(2, 0x10) => uid = Some(element.text().into_owned()),
+                Some(element) if element.tag == Tag(2, 0x10) => {
+                    uid = Some(element.text().into_owned());
+                }
                 Some(_) => {}
                 None => break,
             }
         }
-        if elements.peek().is_none() && elements.offset() >= bytes.len() as u64 && size > bytes.len() as u64 {
+        if elements.peek().is_none()
+            && elements.offset() >= bytes.len() as u64
+            && size > bytes.len() as u64
+        {
             return Err(Fault::Incomplete);
         }
-        Ok((usize::try_from(elements.offset()).map_err(|_| Fault::Incomplete)?, uid))
+        Ok((
+            usize::try_from(elements.offset()).map_err(|_| Fault::Incomplete)?,
+            uid,
+        ))
     }
 
-    fn data_set<'a>(self, path: &Path, bytes: &'a [u8], size: u64, wanted: u64) -> Result<Result<DataSet<'a>>, Fault> {
+    fn data_set<'a>(
+        self,
+        path: &Path,
+        bytes: &'a [u8],
+        size: u64,
+        wanted: u64,
+    ) -> Result<Result<DataSet<'a>>, Fault> {
         let syntax = match &self.uid {
             None => TransferSyntax::native(self.guessed),
             Some(uid) => match TransferSyntax::of(uid) {
                 Some(syntax) => syntax,
                 None => {
-                    return Ok(Err(Error::DicomTransferSyntax { path: path.to_owned(), uid: uid.clone() }));
+                    return Ok(Err(Error::DicomTransferSyntax {
+                        path: path.to_owned(),
+                        uid: uid.clone(),
+                    }));
                 }
             },
         };
         let rest = bytes.get(self.start..).unwrap_or_default();
         let certain = self.certain;
         if !syntax.deflated {
-            return Ok(Ok(DataSet { bytes: rest.into(), base: self.start as u64, end: size, syntax, certain }));
+            return Ok(Ok(DataSet {
+                bytes: rest.into(),
+                base: self.start as u64,
+                end: size,
+                syntax,
+                certain,
+            }));
         }
         let mut inflated = Vec::new();
-        let outcome = flate2::read::DeflateDecoder::new(rest).take(wanted).read_to_end(&mut inflated);
+        let outcome = flate2::read::DeflateDecoder::new(rest)
+            .take(wanted)
+            .read_to_end(&mut inflated);
         let more = inflated.len() as u64 == wanted;
         if outcome.is_err() && !more {
             if (bytes.len() as u64) < size {
                 return Err(Fault::Incomplete);
             }
             let found = "a deflated data set that breaks off".to_owned();
-            return Err(Fault::Malformed { offset: size, found });
+            return Err(Fault::Malformed {
+                offset: size,
+                found,
+            });
         }
-        let end = if more { size.saturating_mul(DEFLATE_MAX_RATIO) } else { inflated.len() as u64 };
-        Ok(Ok(DataSet { bytes: inflated.into(), base: 0, end, syntax, certain }))
+        let end = if more {
+            size.saturating_mul(DEFLATE_MAX_RATIO)
+        } else {
+            inflated.len() as u64
+        };
+        Ok(Ok(DataSet {
+            bytes: inflated.into(),
+            base: 0,
+            end,
+            syntax,
+            certain,
+        }))
     }
 }
 
@@ -235,7 +330,10 @@ impl Framing {
 fn guess(bytes: &[u8]) -> Option<Encoding> {
     let explicit = bytes.get(4..6)?.iter().all(u8::is_ascii_uppercase);
     match (bytes.first_chunk()?, explicit) {
-        ([8, 0], explicit) => Some(Encoding { big_endian: false, explicit }),
+        ([8, 0], explicit) => Some(Encoding {
+            big_endian: false,
+            explicit,
+        }),
         ([0, 8], true) => Some(Encoding::EXPLICIT_BIG),
         _ => None,
     }

@@ -6,3 +6,4 @@ mod nifti; // every way to write a volume reads the same
 mod preprocess; // from scan to model input
 mod scan; // files and folders are told apart by content
 mod variants; // the files of tests/data/variants, put together
+mod dicom; // series of slices: real ones, written ones, broken ones

@@ -1,4 +1,5 @@
 //! The entropy-coded bits of a scan.
+#![warn(clippy::indexing_slicing)]
 
 /// Bits, most significant first. After a byte FF the next one carries seven (A.1).
 pub(super) struct Bits<'a> {
@@ -12,12 +13,19 @@ pub(super) struct Bits<'a> {
 
 impl<'a> Bits<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes: bytes.iter(), cache: 0, filled: 0, after_ff: false }
+        Self {
+            bytes: bytes.iter(),
+            cache: 0,
+            filled: 0,
+            after_ff: false,
+        }
     }
 
     fn fill(&mut self) {
         while self.filled <= 56 {
-            let Some(&byte) = self.bytes.as_slice().first() else { return };
+            let Some(&byte) = self.bytes.as_slice().first() else {
+                return;
+            };
             // A set first bit after FF is a marker: the scan is over.
             if self.after_ff && byte & 0x80 != 0 {
                 self.bytes = [].iter();

@@ -37,19 +37,33 @@ pub(super) fn decode(data: &[u8], rows: u16, columns: u16) -> Result<Image, Stri
     for row in 0..rows {
         above[columns + 1] = above[columns];
         line[0] = above[1];
-        decode_line(&mut model, &mut bits, &above, &mut line).ok_or_else(|| format!("breaks off in row {row}"))?;
+        decode_line(&mut model, &mut bits, &above, &mut line)
+            .ok_or_else(|| format!("breaks off in row {row}"))?;
         samples.extend_from_slice(&line[1..=columns]);
         std::mem::swap(&mut above, &mut line);
     }
-    Ok(Image { samples, near: stream.parameters.near })
+    Ok(Image {
+        samples,
+        near: stream.parameters.near,
+    })
 }
 
 /// One line of samples, `line[1..]`, from the one above it; `None` if the bits run out.
-fn decode_line(model: &mut Model, bits: &mut Bits<'_>, above: &[i32], line: &mut [i32]) -> Option<()> {
+fn decode_line(
+    model: &mut Model,
+    bits: &mut Bits<'_>,
+    above: &[i32],
+    line: &mut [i32],
+) -> Option<()> {
     let columns = line.len() - 2;
     let mut column = 1;
     while column <= columns {
-        let [a, b, c, d] = [line[column - 1], above[column], above[column - 1], above[column + 1]];
+        let [a, b, c, d] = [
+            line[column - 1],
+            above[column],
+            above[column - 1],
+            above[column + 1],
+        ];
         match model.context(a, b, c, d) {
             Some(Regular { context, negative }) => {
                 let predicted = model.predict(context, negative, a, b, c);

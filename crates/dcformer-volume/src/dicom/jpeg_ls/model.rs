@@ -32,7 +32,9 @@ impl Parameters {
         let max = or_default(presets[0], greatest);
         let near = i32::from(near);
         if max > greatest || near > (max / 2).min(255) {
-            return Err(format!("greatest value {max} and error {near} at {precision} bits"));
+            return Err(format!(
+                "greatest value {max} and error {near} at {precision} bits"
+            ));
         }
         let [default_1, default_2, default_3] = default_thresholds(max, near);
         let thresholds = [
@@ -43,13 +45,23 @@ impl Parameters {
         let reset = or_default(presets[4], 64);
         let ordered = [near + 1, thresholds[0], thresholds[1], thresholds[2], max].is_sorted();
         if !ordered || !(3..=max.max(255)).contains(&reset) {
-            return Err(format!("thresholds {thresholds:?} and reset {reset} at a greatest value of {max}"));
+            return Err(format!(
+                "thresholds {thresholds:?} and reset {reset} at a greatest value of {max}"
+            ));
         }
         let range = (max + 2 * near) / (2 * near + 1) + 1;
         let error_bits = ceil_log2(range);
         let sample_bits = ceil_log2(max + 1).max(2);
         let limit = 2 * (sample_bits + sample_bits.max(8));
-        Ok(Self { max, near, thresholds, reset, range, error_bits, limit })
+        Ok(Self {
+            max,
+            near,
+            thresholds,
+            reset,
+            range,
+            error_bits,
+            limit,
+        })
     }
 }
 
@@ -60,7 +72,13 @@ fn ceil_log2(value: i32) -> u32 {
 /// C.2.4.1.1.1
 pub(super) fn default_thresholds(max: i32, near: i32) -> [i32; 3] {
     const BASIC: [i32; 3] = [3, 7, 21];
-    let clamp = |value: i32, least: i32| if value > max || value < least { least } else { value };
+    let clamp = |value: i32, least: i32| {
+        if value > max || value < least {
+            least
+        } else {
+            value
+        }
+    };
     let [first, second, third] = if max >= 128 {
         let factor = (max.min(4095) + 128) / 256;
         [
@@ -82,8 +100,10 @@ pub(super) fn default_thresholds(max: i32, near: i32) -> [i32; 3] {
 }
 
 /// J: the logarithm of the run that one bit stands for (A.2.1).
-pub(super) const RUN_BITS: [u32; 32] =
-    [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+pub(super) const RUN_BITS: [u32; 32] = [
+    0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 9, 10, 11, 12, 13,
+    14, 15,
+];
 
 /// A context of the regular mode, and whether it was mirrored into it.
 #[derive(Clone, Copy, Debug)]
@@ -123,7 +143,16 @@ pub(super) struct Model {
 impl Model {
     pub(super) fn new(parameters: Parameters) -> Self {
         let a = ((parameters.range + 32) / 64).max(2);
-        Self { parameters, contexts: [Context { a, b: 0, c: 0, n: 1 }; REGULAR + 2], run_index: 0 }
+        Self {
+            parameters,
+            contexts: [Context {
+                a,
+                b: 0,
+                c: 0,
+                n: 1,
+            }; REGULAR + 2],
+            run_index: 0,
+        }
     }
 
     /// Context of a sample between its neighbours; `None`: they are flat, a run begins (A.3).
@@ -131,12 +160,21 @@ impl Model {
         let gradients = [d - b, b - c, c - a].map(|gradient| self.quantise(gradient));
         let index = 81 * gradients[0] + 9 * gradients[1] + gradients[2];
         // The first gradient that is not 0 outweighs the others, so the sign is that of the sum.
-        let context = usize::try_from(index.abs()).ok().filter(|&context| context != 0)?;
-        Some(Regular { context, negative: index < 0 })
+        let context = usize::try_from(index.abs())
+            .ok()
+            .filter(|&context| context != 0)?;
+        Some(Regular {
+            context,
+            negative: index < 0,
+        })
     }
 
     fn quantise(&self, gradient: i32) -> i32 {
-        let Parameters { near, thresholds: [first, second, third], .. } = self.parameters;
+        let Parameters {
+            near,
+            thresholds: [first, second, third],
+            ..
+        } = self.parameters;
         let size = gradient.abs();
         let level = if size <= near {
             0
@@ -167,7 +205,9 @@ impl Model {
 
     /// Sample from its prediction and quantised error (A.4.4, A.4.5).
     pub(super) fn reconstruct(&self, predicted: i32, error: i32) -> i32 {
-        let Parameters { max, near, range, .. } = self.parameters;
+        let Parameters {
+            max, near, range, ..
+        } = self.parameters;
         let step = 2 * near + 1;
         let value = predicted + error * step;
         let value = if value < -near {
@@ -225,9 +265,15 @@ impl Model {
         let error_bits = self.parameters.error_bits;
         let longest = limit - error_bits - 1;
         let zeros = bits.zeros(longest)?;
-        let code = if zeros < longest { (u64::from(zeros) << k) + u64::from(bits.take(k)?) } else { u64::from(bits.take(error_bits)?) + 1 };
+        let code = if zeros < longest {
+            (u64::from(zeros) << k) + u64::from(bits.take(k)?)
+        } else {
+            u64::from(bits.take(error_bits)?) + 1
+        };
         // Errors are reduced to half the range on either side, so only damage goes beyond it.
-        i32::try_from(code).ok().filter(|&code| code <= self.parameters.range + 1)
+        i32::try_from(code)
+            .ok()
+            .filter(|&code| code <= self.parameters.range + 1)
     }
 
     /// Length of a run, at most `left` to the end of the line (A.7.1).
@@ -253,7 +299,12 @@ impl Model {
     }
 
     /// The sample that ends a run (A.7.2).
-    pub(super) fn decode_interruption(&mut self, a: i32, b: i32, bits: &mut Bits<'_>) -> Option<i32> {
+    pub(super) fn decode_interruption(
+        &mut self,
+        a: i32,
+        b: i32,
+        bits: &mut Bits<'_>,
+    ) -> Option<i32> {
         let same = (a - b).abs() <= self.parameters.near;
         let (context, k) = self.interruption(same);
         let limit = self.parameters.limit - RUN_BITS[self.run_index] - 1;
@@ -261,18 +312,25 @@ impl Model {
         let twice = code + i32::from(same);
         let folded = twice % 2 == 1;
         let size = (twice + i32::from(folded)) / 2;
-        let error = if folded == self.negative_folds(context, k) { -size } else { size };
+        let error = if folded == self.negative_folds(context, k) {
+            -size
+        } else {
+            size
+        };
         self.learn_interruption(context, error, code, same);
         self.run_index = self.run_index.saturating_sub(1);
         let predicted = if same { a } else { b };
         Some(self.reconstruct(predicted, if !same && a > b { -error } else { error }))
     }
 
-    /// Context and Golomb parameter of a run's end; `same`: RItype 1 (A.7.2.1).
+    /// Context and Golomb parameter of a run's end; `same`: `RItype` 1 (A.7.2.1).
     pub(super) fn interruption(&self, same: bool) -> (usize, u32) {
         let index = REGULAR + usize::from(same);
         let context = self.contexts[index];
-        (index, context.golomb(context.a + if same { context.n >> 1 } else { 0 }))
+        (
+            index,
+            context.golomb(context.a + if same { context.n >> 1 } else { 0 }),
+        )
     }
 
     /// Whether a negative error is the one whose code is odd (`map` of A.7.2.2).

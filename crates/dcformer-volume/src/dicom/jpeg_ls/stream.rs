@@ -1,4 +1,5 @@
 //! The marker segments around a scan (annex C).
+#![warn(clippy::indexing_slicing)]
 
 use super::model::Parameters;
 
@@ -20,7 +21,9 @@ const PRESETS: u8 = 0xF8;
 impl<'a> Stream<'a> {
     /// Reads up to the first scan; the size must be the one that the header around the stream gives.
     pub(super) fn parse(data: &'a [u8], rows: u16, columns: u16) -> Result<Self, String> {
-        let mut rest = data.strip_prefix(&[0xFF, START_OF_IMAGE]).ok_or("no start of image")?;
+        let mut rest = data
+            .strip_prefix(&[0xFF, START_OF_IMAGE])
+            .ok_or("no start of image")?;
         let mut precision = None;
         let mut presets = [0; 5];
         loop {
@@ -42,7 +45,10 @@ impl<'a> Stream<'a> {
                 START_OF_SCAN => {
                     let precision = precision.ok_or("a scan without a frame header")?;
                     let near = scan(segment)?;
-                    return Ok(Self { parameters: Parameters::new(precision, near, presets)?, scan: rest });
+                    return Ok(Self {
+                        parameters: Parameters::new(precision, near, presets)?,
+                        scan: rest,
+                    });
                 }
                 END_OF_IMAGE => return Err("no scan".into()),
                 0xC0..=0xCF => return Err("another kind of JPEG".into()),
@@ -55,14 +61,20 @@ impl<'a> Stream<'a> {
 /// The next marker, its parameters and what follows.
 fn segment(data: &[u8]) -> Result<(u8, &[u8], &[u8]), String> {
     const BROKEN: &str = "breaks off before its scan";
-    let [0xFF, rest @ ..] = data else { return Err("no marker where one belongs".into()) };
+    let [0xFF, rest @ ..] = data else {
+        return Err("no marker where one belongs".into());
+    };
     // Any number of FF may fill the space before a marker.
     let fill = rest.iter().take_while(|&&byte| byte == 0xFF).count();
-    let [marker, rest @ ..] = &rest[fill..] else { return Err(BROKEN.into()) };
+    let Some([marker, rest @ ..]) = rest.get(fill..) else {
+        return Err(BROKEN.into());
+    };
     if *marker == END_OF_IMAGE {
         return Ok((END_OF_IMAGE, &[], rest));
     }
-    let length = rest.first_chunk().map_or(0, |&length| usize::from(u16::from_be_bytes(length)));
+    let length = rest
+        .first_chunk()
+        .map_or(0, |&length| usize::from(u16::from_be_bytes(length)));
     match (rest.get(2..length), rest.get(length..)) {
         (Some(segment), Some(after)) => Ok((*marker, segment, after)),
         _ => Err(BROKEN.into()),
@@ -71,10 +83,14 @@ fn segment(data: &[u8]) -> Result<(u8, &[u8], &[u8]), String> {
 
 /// Bits of a sample, from the frame header (C.2.2).
 fn frame(segment: &[u8], rows: u16, columns: u16) -> Result<u8, String> {
-    let [precision, y0, y1, x0, x1, components, ..] = *segment else { return Err("a short frame header".into()) };
+    let [precision, y0, y1, x0, x1, components, ..] = *segment else {
+        return Err("a short frame header".into());
+    };
     let (y, x) = (u16::from_be_bytes([y0, y1]), u16::from_be_bytes([x0, x1]));
     if (y, x) != (rows, columns) {
-        return Err(format!("{y} rows of {x} in the stream, {rows} of {columns} in the header"));
+        return Err(format!(
+            "{y} rows of {x} in the stream, {rows} of {columns} in the header"
+        ));
     }
     if components != 1 {
         return Err(format!("{components} components, expected 1"));
@@ -86,7 +102,9 @@ fn frame(segment: &[u8], rows: u16, columns: u16) -> Result<u8, String> {
 fn scan(segment: &[u8]) -> Result<u8, String> {
     match *segment {
         [1, _, 0, near, _, 0] => Ok(near),
-        [1, _, 0, _, _, shift] => Err(format!("a point transform by {shift} bits, which is not supported")),
+        [1, _, 0, _, _, shift] => Err(format!(
+            "a point transform by {shift} bits, which is not supported"
+        )),
         [1, _, table, ..] => Err(format!("mapping table {table}, which is not supported")),
         _ => Err("a scan header that is not of one component".into()),
     }
