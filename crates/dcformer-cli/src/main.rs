@@ -33,6 +33,7 @@ struct Program {
 }
 
 fn main() -> ExitCode {
+    dcformer_kernels::keep_freed_memory();
     let program = Program::parse();
     match program.command.run() {
         Ok(()) => ExitCode::SUCCESS,

@@ -25,6 +25,7 @@ pub mod layer_norm;
 mod math;
 mod matmul;
 pub mod max_pool;
+mod memory;
 pub mod mlp;
 pub mod simd;
 mod statistics;
@@ -37,6 +38,7 @@ pub use depthwise_decomposed::{depthwise_decomposed_conv, depthwise_decomposed_n
 pub use extension::KernelOps;
 pub use layer_norm::layer_norm;
 pub use max_pool::max_pool;
+pub use memory::keep_freed_memory;
 pub use mlp::mlp;
 
 use burn::tensor::Tensor;

@@ -1,7 +1,7 @@
 //! Gradients: each operation's own backward pass against the framework's derivative of the definition, and the
 //! definition against finite differences of the formula.
 
-use burn::backend::{Backend, TensorMetadata};
+use burn::backend::TensorMetadata;
 use burn::tensor::Device;
 
 use super::*;

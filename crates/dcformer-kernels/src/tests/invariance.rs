@@ -1,5 +1,7 @@
 //! The number of threads and the company in a batch do not change a bit.
 
+use burn::tensor::Device;
+
 use super::*;
 use crate::dense_decomposed::cpu::{Filters, norm, norm_backward};
 use crate::geometry::Geometry;
@@ -94,7 +96,7 @@ fn products_over_many_rows_do_not_depend_on_threads() {
 
 #[test]
 fn a_volume_gives_the_same_alone_and_in_a_batch() {
-    let device = burn::tensor::Device::flex();
+    let device = Device::flex();
     let one = Case::new(1, [5, 6, 13], [8, 16], 3, 1);
     let x = numbers(2 * one.input_len(), 1);
     let weight = tensor(&numbers(3 * 3 * 8 * 16, 2), [3, 3, 8, 16], &device);

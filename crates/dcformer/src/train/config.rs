@@ -91,6 +91,9 @@ impl RunConfig {
         if epochs == 0 {
             return wrong("train.epochs", "0".to_owned(), "at least 1");
         }
+        if self.train.texts_per_volume == 0 {
+            return wrong("train.texts_per_volume", "0".to_owned(), "at least 1");
+        }
         if checkpoint_every_steps == Some(0) {
             return wrong("train.checkpoint_every_steps", "0".to_owned(), "at least 1, or absent for every epoch");
         }
@@ -232,6 +235,9 @@ pub struct TrainConfig {
     pub clip_gradient_norm: Option<f64>,
     /// What of a report a step sees.
     pub report: ReportText,
+    /// Texts drawn of each report, each contrasted with the volumes on its own; the losses are averaged. More than one
+    /// makes sense with random sentences only: a volume is dear to encode, a text is cheap.
+    pub texts_per_volume: usize,
     /// Largest shift of a volume along depth, height and width, in voxels, drawn anew each time; 0 for none.
     pub shift_voxels: [usize; 3],
     /// Steps between checkpoints; absent for one an epoch.
@@ -251,6 +257,7 @@ impl Default for TrainConfig {
             optimizer: OptimizerConfig::default(),
             clip_gradient_norm: None,
             report: ReportText::Whole,
+            texts_per_volume: 1,
             shift_voxels: [0; 3],
             checkpoint_every_steps: None,
             keep_checkpoints: 2,

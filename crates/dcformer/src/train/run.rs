@@ -209,7 +209,8 @@ struct Plan {
 /// One batch: volumes and texts.
 struct Batch {
     volumes: Vec<f32>,
-    texts: Vec<String>,
+    /// `[texts per volume][volumes]`
+    texts: Vec<Vec<String>>,
 }
 
 impl Plan {
@@ -242,8 +243,13 @@ impl Plan {
                     config.train.shift_voxels.map(|most| random.below(2 * most + 1) as isize - most as isize)
                 };
                 let shifts: Vec<[isize; 3]> = indices.iter().map(|_| shift(&mut random)).collect();
-                let reports = indices.iter().map(|&index| pairs.samples[index].report.as_deref().unwrap_or_default());
-                let texts = reports.map(|report| text_of_step(report, config.train.report, &mut random)).collect();
+                let reports: Vec<&str> = indices
+                    .iter()
+                    .map(|&index| pairs.samples[index].report.as_deref().unwrap_or_default())
+                    .collect();
+                let texts = (0..config.train.texts_per_volume)
+                    .map(|_| reports.iter().map(|report| text_of_step(report, config.train.report, &mut random)).collect())
+                    .collect();
                 Ok(Batch { volumes: volumes.batch(indices, &shifts)?, texts })
             })
             .collect()
@@ -348,13 +354,18 @@ impl Trainer<'_> {
 
     fn loss(&self, batch: Batch) -> Result<Tensor<1>> {
         let shape = self.config.preprocess.shape;
-        let count = batch.texts.len();
+        let count = batch.texts[0].len();
         let data = TensorData::new(batch.volumes, [count, 1, shape.depth, shape.height, shape.width]);
         let volumes = Tensor::<5>::from_data(data, &self.device);
-        let texts = self.tokenizer.encode_batch(&batch.texts)?;
+        let views = batch.texts.len();
+        let texts = self.tokenizer.encode_batch(&batch.texts.concat())?;
         let clip = self.clip();
         let images = clip.encode_image(volumes)?;
         let texts = clip.encode_text(&texts)?;
-        Ok(clip.logit_scale.loss(images, texts))
+        let loss = |view: usize| {
+            clip.logit_scale.loss(images.clone(), texts.clone().narrow(0, view * count, count))
+        };
+        let sum = (1..views).fold(loss(0), |sum, view| sum + loss(view));
+        Ok(sum / views as f64)
     }
 }
