@@ -20,7 +20,7 @@ fn volume(shape: [usize; 5], device: &Device) -> Tensor<5> {
 }
 
 fn values(tensor: Tensor<5>) -> Vec<f32> {
-    tensor.into_data().to_vec().unwrap()
+    tensor.into_data().try_to_vec().unwrap()
 }
 
 /// Parameters that are learnt: buffers ask for no gradient.
