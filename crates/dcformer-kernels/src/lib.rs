@@ -20,12 +20,16 @@ mod backend;
 pub mod dense_decomposed;
 pub mod depthwise_decomposed;
 mod extension;
+mod geometry;
 pub mod layer_norm;
-pub mod math;
+mod math;
 mod matmul;
 pub mod max_pool;
 pub mod mlp;
 pub mod simd;
+mod statistics;
+#[cfg(test)]
+mod tests;
 
 pub use attention::packed_attention;
 pub use dense_decomposed::{dense_decomposed_conv, dense_decomposed_norm};

@@ -7,7 +7,8 @@
 use std::fmt;
 
 /// Sizes of an array as a network sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Shape3 {
     /// Slices.
     pub depth: usize,
@@ -62,6 +63,12 @@ impl Affine {
         })
     }
 
+    /// Volume of one voxel in cubic millimetres, negative if the axes `i, j, k` are left-handed.
+    pub fn determinant(&self) -> f64 {
+        let [[a, b, c, _], [d, e, f, _], [g, h, i, _]] = self.matrix;
+        a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
+    }
+
     /// Position in millimetres (RAS) of a point in voxel coordinates.
     pub fn apply(&self, index: [f64; 3]) -> [f64; 3] {
         self.matrix
@@ -96,6 +103,54 @@ impl Grid {
     pub fn orientation(&self) -> Orientation {
         Orientation::of(&self.affine)
     }
+
+    /// How to store these voxels so that the axes point to `target`, as closely as whole axes can.
+    pub fn axes_to(&self, target: Orientation) -> AxisMap {
+        self.orientation().axes_to(target)
+    }
+
+    /// The same lattice with its axes permuted and reversed so that they point to `target`: no voxel moves.
+    pub fn reoriented(&self, target: Orientation) -> Self {
+        self.mapped(self.axes_to(target))
+    }
+
+    /// The same lattice with its axes permuted and reversed: no voxel moves.
+    pub fn mapped(&self, map: AxisMap) -> Self {
+        let mut matrix = self.affine.matrix;
+        for (row, stored) in matrix.iter_mut().zip(&self.affine.matrix) {
+            for axis in 0..3 {
+                let from = map.from[axis];
+                row[axis] = stored[from];
+                if map.reversed[axis] {
+                    // The first voxel becomes the last along this axis.
+                    row[axis] = -stored[from];
+                    row[3] += stored[from] * (self.size[from] - 1) as f64;
+                }
+            }
+        }
+        Self {
+            size: map.from.map(|axis| self.size[axis]),
+            affine: Affine { matrix },
+        }
+    }
+}
+
+/// Axes of an array taken in another order, some of them backwards: index `n` along the new axis `a` is index `n`, or
+/// `size - 1 - n` where `reversed[a]`, along the stored axis `from[a]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AxisMap {
+    /// Stored axis (0, 1, 2 for `i`, `j`, `k`) that becomes each new axis.
+    pub from: [usize; 3],
+    /// Whether each new axis runs against the stored one.
+    pub reversed: [bool; 3],
+}
+
+impl AxisMap {
+    /// Leaves everything in its place.
+    pub const IDENTITY: Self = Self {
+        from: [0, 1, 2],
+        reversed: [false; 3],
+    };
 }
 
 /// Direction towards which an index grows.
@@ -146,6 +201,27 @@ impl Orientation {
     /// How CT-RATE stores its volumes, and DICOM's own order: columns towards left, rows towards posterior, slices
     /// towards superior.
     pub const LPS: Self = Self([Direction::Left, Direction::Posterior, Direction::Superior]);
+
+    /// How NIfTI's own coordinates run.
+    pub const RAS: Self = Self([Direction::Right, Direction::Anterior, Direction::Superior]);
+
+    /// How to bring axes that point like these to `target`.
+    ///
+    /// # Panics
+    /// If either names a line of the body twice.
+    pub fn axes_to(self, target: Self) -> AxisMap {
+        let from = target.0.map(|wanted| {
+            let axis = self
+                .0
+                .iter()
+                .position(|found| found.line() == wanted.line());
+            axis.expect("an orientation has an axis on each line of the body")
+        });
+        AxisMap {
+            from,
+            reversed: [0, 1, 2].map(|axis| self.0[from[axis]] != target.0[axis]),
+        }
+    }
 
     /// The assignment of axes to lines that follows the matrix most closely (the largest product of cosines, so that a
     /// steeply oblique scan never claims one line twice).

@@ -1,6 +1,7 @@
 //! Medical scans from files to arrays in known units: NIfTI, DICOM, geometry, preprocessing, CT-RATE, phantoms.
 #![forbid(unsafe_code)]
 
+mod content;
 mod error;
 pub mod geometry;
 pub mod volume;
@@ -16,5 +17,6 @@ pub mod phantom;
 pub mod preprocess;
 pub mod resample;
 pub mod scan;
+mod table;
 
 pub use error::{Error, Result};

@@ -157,6 +157,98 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
+
+    /// Scores, labels, patients and thresholds do not belong together.
+    #[error("{field}: found {found} values, expected {expected}, one for each {each}")]
+    EvaluationShape {
+        /// The list that is too long or too short.
+        field: &'static str,
+        /// Its length.
+        found: usize,
+        /// The length that fits.
+        expected: usize,
+        /// What there must be one for.
+        each: &'static str,
+    },
+
+    /// A score is no probability.
+    #[error(
+        "the score of volume {volume} for `{label}` is {found}, expected a probability from 0 to 1"
+    )]
+    Score {
+        /// Row of the volume, from 0.
+        volume: usize,
+        /// Name of the label.
+        label: String,
+        /// The score.
+        found: f32,
+    },
+
+    /// Nothing can be measured without one known label.
+    #[error(
+        "no label is known for any of {volumes} volumes, expected at least one to compare the scores with"
+    )]
+    NoKnownLabel {
+        /// Number of volumes.
+        volumes: usize,
+    },
+
+    /// A run's configuration is not one.
+    #[error("{}: the configuration of a run cannot be read", path.display())]
+    RunConfig {
+        /// File.
+        path: PathBuf,
+        /// Where and why; it lists the valid keys.
+        source: Box<toml::de::Error>,
+    },
+
+    /// A value of a run's configuration cannot be carried out.
+    #[error("`{field}` is {found}, expected {expected}")]
+    RunField {
+        /// The key, with its table.
+        field: &'static str,
+        /// Its value.
+        found: String,
+        /// What would be right.
+        expected: &'static str,
+    },
+
+    /// A checkpoint belongs to another run.
+    #[error(
+        "{}: the run in this folder has another {what}; choose another folder, or train without --resume to start anew",
+        path.display()
+    )]
+    OtherRun {
+        /// State of the checkpoint.
+        path: PathBuf,
+        /// What differs.
+        what: &'static str,
+    },
+
+    /// There is not one full batch.
+    #[error("found {found} pairs of scan and report, expected at least {expected}, one batch; add data or lower train.batch")]
+    TooFewPairs {
+        /// Pairs there are.
+        found: usize,
+        /// Pairs of a step.
+        expected: usize,
+    },
+
+    /// Training went astray.
+    #[error(
+        "the loss of step {step} is {loss}; lower train.optimizer.learning_rate, add warmup_steps or clip_gradient_norm, \
+         and resume from the last checkpoint"
+    )]
+    LossNotFinite {
+        /// The step, from 1.
+        step: u64,
+        /// The loss, or the norm of its gradients.
+        loss: f64,
+    },
+
+    /// A scan or a data set could not be read.
+    #[error(transparent)]
+    Volume(#[from] dcformer_volume::Error),
 }
 
 /// A tensor whose shape is not that of the model's parameter.

@@ -1,5 +1,6 @@
 //! Attention within sequences of different lengths, laid end to end.
 
+pub(crate) mod cpu;
 pub(crate) mod reference;
 
 use burn::backend::Dispatch;

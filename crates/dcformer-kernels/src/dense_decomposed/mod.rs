@@ -1,5 +1,6 @@
 //! Dense decomposed convolution: a 3-D neighbourhood reached with three 1-D convolutions, channels mixed.
 
+pub(crate) mod cpu;
 pub(crate) mod reference;
 
 use burn::backend::Dispatch;

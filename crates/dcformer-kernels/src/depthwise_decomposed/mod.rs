@@ -1,5 +1,6 @@
 //! Depthwise decomposed convolution: a k x k x k neighbourhood of each channel reached with 3k taps.
 
+pub(crate) mod cpu;
 pub(crate) mod reference;
 
 use burn::backend::Dispatch;

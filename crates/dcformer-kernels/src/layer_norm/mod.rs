@@ -1,5 +1,6 @@
 //! Layer normalisation over channels.
 
+pub(crate) mod cpu;
 pub(crate) mod reference;
 
 use burn::backend::Dispatch;

@@ -1,5 +1,6 @@
 //! 3-D max pooling.
 
+pub(crate) mod cpu;
 pub(crate) mod reference;
 
 use burn::backend::Dispatch;

@@ -1,5 +1,6 @@
 //! Two linear layers with a GELU between them.
 
+pub(crate) mod cpu;
 pub(crate) mod reference;
 
 use burn::backend::Dispatch;

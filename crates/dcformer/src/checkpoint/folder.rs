@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
+use dcformer_volume::preprocess::Preprocess;
 use serde::{Deserialize, Serialize};
 
 use super::apply;
@@ -40,9 +41,9 @@ pub struct ModelConfig {
     /// What to look for, in which words.
     #[serde(default)]
     pub prompts: Prompts,
-    /// How scans become volumes; the authors' way if absent. Read by whoever prepares volumes, not here.
+    /// How scans become volumes; the authors' way if absent.
     #[serde(default)]
-    pub preprocess: Option<serde_json::Value>,
+    pub preprocess: Preprocess,
 }
 
 const fn yes() -> bool {
@@ -57,7 +58,7 @@ impl ModelConfig {
             clip,
             lower_case: true,
             prompts: Prompts::default(),
-            preprocess: None,
+            preprocess: Preprocess::dcformer(),
         }
     }
 }
@@ -167,7 +168,7 @@ pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// Writes a whole file under a temporary name, then renames it.
-pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     let writing = beside(path, "writing");
     let write = || {
         let mut file = std::fs::File::create(&writing)?;

@@ -15,6 +15,7 @@ mod official;
 mod pickle;
 mod weights;
 
+pub(crate) use folder::write_file;
 pub use folder::{FORMAT_VERSION, Model, ModelConfig};
 pub use huggingface::{load_bert, read_bert_config};
 pub use import::{ImportOptions, import};

@@ -283,6 +283,11 @@ pub struct TextTower {
 }
 
 impl TextTower {
+    /// Replaces the encoder: a run that starts from published text weights.
+    pub(crate) fn set_encoder(&mut self, encoder: Bert) {
+        self.encoder = encoder;
+    }
+
     /// # Shapes
     /// - output: `[texts, latent]`, rows of unit length
     ///

@@ -24,3 +24,4 @@ pub use decomposed::{
 };
 pub use quantizer::{VectorQuantizer, VectorQuantizerConfig};
 pub use similarity::{LogitScale, Temperature, clip_loss, sigmoid_loss, zero_shot_probabilities};
+pub(crate) use similarity::unit_rows;

@@ -4,6 +4,6 @@ mod prompts;
 mod tokenizer;
 mod vocabulary;
 
-pub use prompts::{CT_RATE_ABNORMALITIES, Prompts};
+pub use prompts::{Prompts, Template};
 pub use tokenizer::Tokenizer;
 pub use vocabulary::{SPECIAL_TOKENS, Vocabulary};

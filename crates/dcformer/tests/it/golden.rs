@@ -285,7 +285,10 @@ fn text_latents_and_probabilities_equal_the_authors_code() {
     assert_eq!(model.config.prompts, Prompts::new(pathologies));
     let prompts = &model.config.prompts;
     let image = golden.tensor("image_latents", &device);
-    let (present, absent) = (encode(&prompts.present()), encode(&prompts.absent()));
+    let sentences = prompts.sentences(&prompts.templates[0]);
+    let (present, absent): (Vec<String>, Vec<String>) =
+        sentences.into_iter().map(|sentence| (sentence.present, sentence.absent)).unzip();
+    let (present, absent) = (encode(&present), encode(&absent));
     let found = values(model.clip.logit_scale.probabilities(image, present, absent));
     let both = golden.values("probabilities").chunks_exact(2);
     let expected: Vec<f32> = both.map(|present_absent| present_absent[0]).collect();

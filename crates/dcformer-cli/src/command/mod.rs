@@ -1,0 +1,25 @@
+//! The verbs, a file each.
+
+mod evaluate;
+mod phantom;
+mod train;
+
+use clap::Subcommand;
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Phantom(phantom::Phantom),
+    Train(train::Train),
+    Evaluate(evaluate::Evaluate),
+}
+
+impl Command {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Phantom(command) => command.run(),
+            Self::Train(command) => command.run(),
+            Self::Evaluate(command) => command.run(),
+        }
+    }
+}

@@ -1,1 +1,0 @@
-//! Synthetic chest scans with known findings and reports.

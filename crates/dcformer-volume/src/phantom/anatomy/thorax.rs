@@ -1,0 +1,347 @@
+//! The shape of the trunk: rib cage, lungs, mediastinum and diaphragm as distances.
+
+use super::super::scene::{Ellipsoid, Point, ellipse, lerp, smooth_max, smooth_min, smoothstep};
+use super::heart::Heart;
+use super::patient::Patient;
+
+/// Side of the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in super::super) enum Side {
+    Right,
+    Left,
+}
+
+impl Side {
+    /// -1 towards right, 1 towards left: the sign of `x`.
+    pub(in super::super) const fn sign(self) -> f32 {
+        match self {
+            Self::Right => -1.0,
+            Self::Left => 1.0,
+        }
+    }
+
+    pub(in super::super) const fn other(self) -> Self {
+        match self {
+            Self::Right => Self::Left,
+            Self::Left => Self::Right,
+        }
+    }
+}
+
+/// Part of a lung between fissures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in super::super) enum Lobe {
+    Upper,
+    /// Right lung: middle lobe; left lung: lingula.
+    Middle,
+    Lower,
+}
+
+/// The trunk's shape.
+#[derive(Clone, Debug)]
+pub(in super::super) struct Thorax {
+    cage: [f32; 2],
+    wall: f32,
+    fat: f32,
+    /// Lowest and highest point of the lungs.
+    pub(in super::super) z: [f32; 2],
+    /// Height of the domes, right and left.
+    domes: [f32; 2],
+    dome_drop: f32,
+    heart: [Ellipsoid; 3],
+    heart_z: [f32; 2],
+    scoliosis: f32,
+    /// Breasts, if any.
+    breasts: Option<[Ellipsoid; 2]>,
+}
+
+/// What is constant on one height.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct Level {
+    pub(in super::super) z: f32,
+    /// Relative height: 0 at the lowest, 1 at the highest point of the lungs.
+    pub(in super::super) t: f32,
+    /// Inside of the rib cage: radii and centre.
+    pub(in super::super) radius: [f32; 2],
+    pub(in super::super) center_y: f32,
+    /// Radii and centre of the skin's outline.
+    body: [f32; 2],
+    body_y: f32,
+    /// Half widths of the mediastinum in front, in the middle and behind.
+    mediastinum: [f32; 3],
+    /// Centre of the vertebral column.
+    pub(in super::super) spine_y: f32,
+    heart: bool,
+    /// Thickness of the muscle around the cage.
+    pub(in super::super) muscle: f32,
+    /// Sideways shift of everything on this height.
+    pub(in super::super) shift_x: f32,
+}
+
+/// Distances at a point, negative inside, millimetres.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct Field {
+    /// To the inside of the rib cage.
+    pub(in super::super) cage: f32,
+    /// To the lung.
+    pub(in super::super) lung: f32,
+    /// To the space below the diaphragm (vertical, positive above it).
+    pub(in super::super) diaphragm: f32,
+}
+
+/// Height of the carina between the lowest and the highest point of the lungs.
+pub(in super::super) const CARINA: f32 = 0.62;
+
+impl Thorax {
+    pub(in super::super) fn new(patient: &Patient, heart: &Heart) -> Self {
+        let z = Self::extent(patient);
+        let dome = |lift: f32, t: f32| lerp(z[0], z[1], t) + lift;
+        let [right, left] = patient.dome_lift;
+        let margin = 3.0 + patient.pericardial_fluid;
+        let chambers = heart.chambers.map(|chamber| chamber.inflated(margin));
+        let breast = |sign: f32| {
+            let size = 34.0 + 0.8 * patient.fat;
+            let center = [sign * 0.55 * patient.cage[0], -patient.cage[1] - 10.0, lerp(z[0], z[1], 0.36)];
+            Ellipsoid::upright(center, [1.25 * size, size, 1.3 * size])
+        };
+        Self {
+            cage: patient.cage,
+            wall: patient.muscle,
+            fat: patient.fat,
+            z,
+            domes: [dome(right, 0.29), dome(left, 0.24)],
+            dome_drop: 0.24 * patient.lung_height,
+            heart: chambers,
+            heart_z: [0, 1].map(|end| {
+                let reach = |e: &Ellipsoid| if end == 0 { e.center[2] - e.reach()[2] } else { e.center[2] + e.reach()[2] };
+                let ends = chambers.iter().map(reach);
+                if end == 0 { ends.fold(f32::INFINITY, f32::min) - 8.0 } else { ends.fold(f32::NEG_INFINITY, f32::max) + 8.0 }
+            }),
+            scoliosis: patient.scoliosis,
+            breasts: patient.female.then(|| [breast(-1.0), breast(1.0)]),
+        }
+    }
+
+    /// Lowest and highest point of the lungs; the carina is at 0.
+    pub(in super::super) fn extent(patient: &Patient) -> [f32; 2] {
+        [-CARINA * patient.lung_height, (1.0 - CARINA) * patient.lung_height]
+    }
+
+    /// Height of a relative height.
+    pub(in super::super) fn height(&self, t: f32) -> f32 {
+        lerp(self.z[0], self.z[1], t)
+    }
+
+    /// What is constant at height `z`.
+    pub(in super::super) fn level(&self, z: f32) -> Level {
+        let t = (z - self.z[0]) / (self.z[1] - self.z[0]);
+        let s = ((t - 0.3) / 0.72).clamp(0.0, 1.0);
+        let below = (0.3 - t).max(0.0);
+        let width = self.cage[0] * ((1.0 - s.powf(2.2)).powf(0.62) - 0.22 * below * below).max(0.02);
+        let depth = self.cage[1] * ((1.0 - s.powf(2.6)).powf(0.55) - 0.2 * below * below).max(0.02);
+        let shoulders = smoothstep(0.62, 1.0, t);
+        let neck = smoothstep(1.0, 1.2, t);
+        let body_width = self.cage[0] * (1.0 - 0.22 * below * below) + self.wall + self.fat;
+        let body_depth = self.cage[1] + self.wall + 0.9 * self.fat;
+        // Front, middle and back of the mediastinum at t = 0.1, 0.45, 0.66, 0.85 and 1.
+        const WIDTHS: [(f32, [f32; 3]); 5] = [
+            (0.10, [16.0, 22.0, 26.0]),
+            (0.45, [7.0, 26.0, 22.0]),
+            (0.66, [7.0, 31.0, 20.0]),
+            (0.85, [20.0, 32.0, 20.0]),
+            (1.00, [34.0, 34.0, 30.0]),
+        ];
+        let upper = WIDTHS.iter().position(|(height, _)| *height > t).unwrap_or(WIDTHS.len() - 1).max(1);
+        let ((t0, low), (t1, high)) = (WIDTHS[upper - 1], WIDTHS[upper]);
+        let at = smoothstep(t0, t1, t);
+        Level {
+            z,
+            t,
+            radius: [width, depth],
+            center_y: 16.0 * s * s,
+            body: [
+                lerp(body_width + 62.0 * shoulders, 88.0, neck),
+                lerp(body_depth - 14.0 * shoulders, 76.0, neck),
+            ],
+            body_y: 9.0 + 8.0 * shoulders,
+            mediastinum: [0, 1, 2].map(|k| lerp(low[k], high[k], at)),
+            spine_y: self.cage[1] - 23.0 + 6.0 * s * s,
+            heart: z > self.heart_z[0] && z < self.heart_z[1],
+            muscle: self.wall + 26.0 * shoulders,
+            shift_x: self.scoliosis * (1.6 * (t - 0.5)).sin(),
+        }
+    }
+
+    /// Distance to the skin.
+    pub(in super::super) fn body(&self, level: &Level, x: f32, y: f32) -> f32 {
+        let outline = squircle(x, y - level.body_y, level.body, 0.42);
+        match &self.breasts {
+            Some(breasts) if outline < 60.0 => {
+                let nearest = &breasts[usize::from(x > 0.0)];
+                smooth_min(outline, nearest.distance([x, y, level.z]), 14.0)
+            }
+            _ => outline,
+        }
+    }
+
+    /// Distances at `(x, y)` on a level.
+    pub(in super::super) fn field(&self, level: &Level, x: f32, y: f32) -> Field {
+        let yc = y - level.center_y;
+        let cage = squircle(x, yc, level.radius, 0.34);
+        let diaphragm = level.z - self.diaphragm_at(x, yc);
+        if cage > 6.0 {
+            return Field { cage, lung: cage, diaphragm };
+        }
+        let mut lung = smooth_max(cage, 31.0 - (x * x + (y - level.spine_y - 9.0).powi(2)).sqrt(), 8.0);
+        let v = (yc / level.radius[1]).clamp(-1.0, 1.0);
+        let [front, middle, back] = level.mediastinum;
+        let half = lerp(middle, if v < 0.0 { front } else { back }, v * v);
+        lung = smooth_max(lung, half - (x - 1.0).abs(), 10.0);
+        if level.heart {
+            let point = [x, y, level.z];
+            let nearest = self.heart.iter().map(|chamber| chamber.distance(point));
+            let heart = nearest.reduce(|a, b| smooth_min(a, b, 14.0)).unwrap_or(f32::INFINITY);
+            lung = smooth_max(lung, -heart, 7.0);
+        }
+        lung = smooth_max(lung, -0.8 * diaphragm, 7.0);
+        Field { cage, lung, diaphragm }
+    }
+
+    /// [`Thorax::field`]'s lung at any point.
+    pub(in super::super) fn lung(&self, point: Point) -> f32 {
+        let level = self.level(point[2]);
+        if level.t > 1.02 {
+            return 20.0;
+        }
+        self.field(&level, point[0] - level.shift_x, point[1]).lung
+    }
+
+    /// Height of the diaphragm.
+    fn diaphragm_at(&self, x: f32, yc: f32) -> f32 {
+        let [a, b] = self.cage;
+        let dome = |height: f32, center: f32, width: f32| {
+            let (u, v) = ((x - center) / width, (yc + 6.0) / b);
+            height - self.dome_drop * (u * u + v * v)
+        };
+        let right = dome(self.domes[0], -0.5 * a, 0.56 * a);
+        let left = dome(self.domes[1], 0.52 * a, 0.54 * a);
+        let middle = dome(0.5 * (self.domes[0] + self.domes[1]) - 16.0, 0.05 * a, 0.8 * a);
+        smooth_max(smooth_max(right, left, 16.0), middle, 16.0)
+    }
+
+    /// Distance in height to the oblique fissure (positive above and in front of it) at a point of a lung.
+    pub(in super::super) fn oblique_fissure(&self, point: Point) -> f32 {
+        let v = point[1] / self.cage[1];
+        let bow = 0.03 * (point[0].abs() / self.cage[0] - 0.5);
+        point[2] - self.height(0.42 + 0.27 * v + bow)
+    }
+
+    /// Distance in height to the horizontal fissure of the right lung.
+    pub(in super::super) fn horizontal_fissure(&self, point: Point) -> f32 {
+        point[2] - self.height(0.52 + 0.05 * (point[0].abs() / self.cage[0] - 0.5))
+    }
+
+    /// Side and lobe of a point of a lung.
+    pub(in super::super) fn lobe(&self, point: Point) -> (Side, Lobe) {
+        let side = if point[0] < 0.0 { Side::Right } else { Side::Left };
+        if self.oblique_fissure(point) < 0.0 {
+            return (side, Lobe::Lower);
+        }
+        let lingula = if side == Side::Left { 14.0 } else { 0.0 };
+        (side, if self.horizontal_fissure(point) < -lingula { Lobe::Middle } else { Lobe::Upper })
+    }
+
+    /// The point of the inner chest wall at an angle around the trunk: 0 is straight back, `PI` straight to the front,
+    /// on the given side.
+    pub(in super::super) fn wall(&self, side: Side, angle: f32, z: f32, outwards: f32) -> Point {
+        let level = self.level(z);
+        let (sin, cos) = angle.sin_cos();
+        // Along the ray, the squircle's outline solves r^2 - s cos^2 sin^2 r^4 = 1 in the cage's own units.
+        let q = 0.34 * sin * sin * cos * cos;
+        let r = if q < 1e-4 { 1.0 } else { ((1.0 - (1.0 - 4.0 * q).sqrt()) / (2.0 * q)).sqrt() };
+        let [a, b] = level.radius;
+        [side.sign() * (a * r + outwards) * sin + level.shift_x, level.center_y + (b * r + outwards) * cos, z]
+    }
+
+    /// Shifts a point of the straight patient to where the bent patient has it.
+    pub(in super::super) fn bend(&self, mut point: Point) -> Point {
+        point[0] += self.level(point[2]).shift_x;
+        point
+    }
+}
+
+/// Distance-like value of an ellipse made squarer: `u^2 + v^2 - s u^2 v^2 = 1`.
+fn squircle(x: f32, y: f32, radius: [f32; 2], squareness: f32) -> f32 {
+    let (u, v) = (x / radius[0], y / radius[1]);
+    let (uu, vv) = (u * u, v * v);
+    let q = uu + vv - squareness * uu.min(1.0) * vv.min(1.0);
+    if q < 1e-3 {
+        return ellipse(x, y, radius);
+    }
+    let k = q.sqrt();
+    let gradient = (uu / (radius[0] * radius[0]) + vv / (radius[1] * radius[1])).sqrt();
+    (k - 1.0) * k / gradient.max(1e-6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::random::Random;
+    use super::*;
+
+    fn thorax(seed: u64) -> (Patient, Thorax) {
+        let patient = Patient::sample(&mut Random::new(seed));
+        let heart = Heart::new(&patient);
+        let thorax = Thorax::new(&patient, &heart);
+        (patient, thorax)
+    }
+
+    #[test]
+    fn lungs_lie_inside_the_cage_and_the_cage_inside_the_body() {
+        let (_, thorax) = thorax(3);
+        let mut inside = 0;
+        for z in [-100.0, -60.0, -20.0, 20.0, 60.0] {
+            let level = thorax.level(z);
+            for y in (-120..120).step_by(6) {
+                for x in (-160..160).step_by(6) {
+                    let field = thorax.field(&level, x as f32, y as f32);
+                    if field.lung < 0.0 {
+                        inside += 1;
+                        assert!(field.cage < 0.0);
+                        assert!(thorax.body(&level, x as f32, y as f32) < -5.0);
+                    }
+                }
+            }
+        }
+        assert!(inside > 1_500, "{inside}");
+    }
+
+    #[test]
+    fn total_lung_capacity_is_that_of_an_adult() {
+        for seed in 0..8 {
+            let (_, thorax) = thorax(seed);
+            let mut voxels = 0;
+            for z in (-170..100).step_by(5) {
+                let level = thorax.level(z as f32);
+                for y in (-130..130).step_by(5) {
+                    for x in (-170..170).step_by(5) {
+                        let inside = level.t < 1.02 && thorax.field(&level, x as f32, y as f32).lung < 0.0;
+                        voxels += i32::from(inside);
+                    }
+                }
+            }
+            let litres = voxels as f32 * 125e-6;
+            assert!((2.0..7.5).contains(&litres), "seed {seed}: {litres} l");
+        }
+    }
+
+    #[test]
+    fn wall_points_lie_on_the_cage() {
+        let (_, thorax) = thorax(5);
+        for angle in [0.2, 0.8, 1.5, 2.4, 3.0] {
+            let point = thorax.wall(Side::Left, angle, 10.0, 0.0);
+            let level = thorax.level(10.0);
+            let distance = thorax.field(&level, point[0] - level.shift_x, point[1]).cage;
+            assert!(distance.abs() < 1.0, "{angle}: {distance}");
+        }
+    }
+}
