@@ -13,6 +13,7 @@ use dcformer::models::{
 };
 use dcformer::text::{Tokenizer, Vocabulary};
 use dcformer::{Error, WeightReport};
+use dcformer_volume::preprocess::Preprocess;
 use half::{bf16, f16};
 use pytorch_reader::PytorchReader;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
@@ -145,7 +146,7 @@ fn a_saved_model_is_the_same_model() {
     let mut config = small_config();
     config.temperature = Temperature::SIGLIP;
     let mut model = small_model(config);
-    model.config.preprocess = Some(json!({"window": [-1000, 200]}));
+    model.config.preprocess = Preprocess::ct_clip();
     model.save(&path).unwrap();
     assert_eq!(
         entry_names(&path),
