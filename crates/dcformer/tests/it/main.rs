@@ -1,9 +1,11 @@
 //! Behaviour of the crate through its public face.
 
-// Reading, writing and refusing weights.
+// Reading and writing weights, and what is said when they do not fit.
 mod checkpoint;
 // Values of the authors' code.
 mod golden;
+// Files that are damaged, or made to do harm.
+mod hostile;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
