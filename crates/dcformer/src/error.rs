@@ -108,7 +108,7 @@ pub enum Error {
         /// The model that was to be filled.
         model: String,
         /// Every tensor that is missing, unknown or of another shape.
-        report: WeightReport,
+        report: Box<WeightReport>,
     },
 
     /// A name that no preset has.
@@ -226,7 +226,9 @@ pub enum Error {
     },
 
     /// There is not one full batch.
-    #[error("found {found} pairs of scan and report, expected at least {expected}, one batch; add data or lower train.batch")]
+    #[error(
+        "found {found} pairs of scan and report, expected at least {expected}, one batch; add data or lower train.batch"
+    )]
     TooFewPairs {
         /// Pairs there are.
         found: usize,

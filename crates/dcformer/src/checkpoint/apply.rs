@@ -45,7 +45,7 @@ pub(crate) fn fill<M: Module>(
         return Err(Error::Weights {
             path: weights.path.clone(),
             model: model.to_owned(),
-            report,
+            report: Box::new(report),
         });
     }
     let mut filler = Filler {

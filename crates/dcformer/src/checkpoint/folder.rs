@@ -306,7 +306,10 @@ pub(super) fn check_bert(path: &Path, config: &BertConfig) -> Result<()> {
             "3 or more: [CLS], a token, [SEP]",
         ));
     }
-    if config.hidden_size % config.num_attention_heads != 0 {
+    if !config
+        .hidden_size
+        .is_multiple_of(config.num_attention_heads)
+    {
         let found = config.num_attention_heads.to_string();
         return Err(wrong(
             "num_attention_heads",

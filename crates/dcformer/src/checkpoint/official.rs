@@ -204,7 +204,7 @@ fn decomposed(path: &[&str]) -> Placement {
     same(format!("{branch}.{field}"))
 }
 
-fn codebook<'a>(field: &'a str) -> &'a str {
+fn codebook(field: &str) -> &str {
     match field {
         "embed_average" => "embed_avg",
         other => other,

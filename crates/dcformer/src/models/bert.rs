@@ -336,3 +336,80 @@ fn linear(inputs: usize, outputs: usize, device: &Device) -> Linear {
 fn bias_of(linear: &Linear) -> Tensor<1> {
     linear.bias.as_ref().expect("built with a bias").val()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn small() -> BertConfig {
+        BertConfig {
+            hidden_size: 8,
+            intermediate_size: 12,
+            max_position_embeddings: 6,
+            hidden_dropout_prob: 0.5,
+            ..BertConfig::tiny(20)
+        }
+    }
+
+    fn values(tensor: Tensor<2>) -> Vec<f32> {
+        tensor.into_data().try_to_vec().unwrap()
+    }
+
+    #[test]
+    fn base_has_the_published_number_of_parameters() {
+        let config = BertConfig {
+            pooler: true,
+            ..BertConfig::base()
+        };
+        // `BertModel(BertConfig())` of Hugging Face. Nothing is allocated: parameters are lazy.
+        assert_eq!(config.init(&Device::flex()).num_params(), 109_482_240);
+    }
+
+    #[test]
+    fn the_first_token_stands_for_its_text() {
+        let bert = small().init(&Device::flex());
+        let batch = TextBatch::new(&[vec![1, 5, 2], vec![7], vec![3, 3, 4, 9]]);
+        assert_eq!(batch.lengths(), [3, 1, 4]);
+        let all = values(bert.forward(&batch));
+        let first: Vec<f32> = [0, 3, 4]
+            .iter()
+            .flat_map(|at| all[8 * at..8 * at + 8].to_vec())
+            .collect();
+        assert_eq!(values(bert.forward_cls(&batch)), first);
+    }
+
+    #[test]
+    fn features_are_dropped_only_in_training() {
+        let batch = TextBatch::new(&[[1, 2, 3]]);
+        let training = small().init(&Device::flex().autodiff());
+        assert_ne!(
+            values(training.forward(&batch)),
+            values(training.forward(&batch))
+        );
+        let frozen = training.freeze();
+        assert_eq!(
+            values(frozen.forward(&batch)),
+            values(frozen.forward(&batch))
+        );
+        assert_eq!(
+            values(frozen.forward(&batch)),
+            values(frozen.valid().forward(&batch))
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "token 20 is not in a vocabulary of 20")]
+    fn an_unknown_token_is_not_looked_up() {
+        small()
+            .init(&Device::flex())
+            .forward(&TextBatch::new(&[[20]]));
+    }
+
+    #[test]
+    #[should_panic(expected = "a text of 7 tokens is longer than 6")]
+    fn a_text_has_a_position_for_every_token() {
+        small()
+            .init(&Device::flex())
+            .forward(&TextBatch::new(&[[0; 7]]));
+    }
+}

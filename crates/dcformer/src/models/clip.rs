@@ -358,3 +358,46 @@ impl Clip {
         Ok(text.latent(batch))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::TensorData;
+
+    use super::*;
+
+    #[test]
+    fn reductions_keep_the_order_depth_height_width_channels() {
+        let values: Vec<f32> = (0..24).map(|value| value as f32).collect();
+        let data = TensorData::new(values.clone(), [1, 2, 3, 2, 2]);
+        let features = Tensor::<5>::from_data(data, &Device::flex());
+        let reduced = |reduction: Reduction| -> Vec<f32> {
+            reduction
+                .forward(features.clone())
+                .into_data()
+                .try_to_vec()
+                .unwrap()
+        };
+        assert_eq!(reduced(Reduction::None), values);
+        assert_eq!(reduced(Reduction::Channel), [11.0, 12.0]);
+        let over_depth: Vec<f32> = (0..12).map(|value| value as f32 + 6.0).collect();
+        assert_eq!(reduced(Reduction::Depth), over_depth);
+    }
+
+    #[test]
+    fn a_model_without_a_part_says_so() {
+        let encoder = DcformerEncoderConfig::new([2; 5], [1; 4]);
+        let mut config =
+            ClipConfig::new(ImageEncoderConfig::Dcformer(encoder), BertConfig::tiny(10));
+        config.image.projection = None;
+        config.text = None;
+        let clip = config.init(&Device::flex());
+        let volume = Tensor::zeros([1, 1, 4, 4, 4], &Device::flex());
+        let message = clip.encode_image(volume).unwrap_err().to_string();
+        assert!(message.contains("projection"), "{message}");
+        let message = clip
+            .encode_text(&TextBatch::new(&[[1]]))
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains("text encoder"), "{message}");
+    }
+}

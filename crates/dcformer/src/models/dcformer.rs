@@ -103,12 +103,12 @@ impl DcformerEncoderConfig {
         Self::new([64, 96, 192, 384, 768], [2, 3, 6, 2])
     }
 
-    /// 30.9 M parameters (the follow-up project's code).
+    /// 33.9 M parameters (the follow-up project's code).
     pub fn base() -> Self {
         Self::new([64, 128, 256, 512, 1024], [2, 6, 6, 2])
     }
 
-    /// 121 M parameters (the follow-up project's code).
+    /// 185 M parameters (the follow-up project's code).
     pub fn large() -> Self {
         Self::new([64, 256, 512, 1024, 2048], [2, 6, 12, 2])
     }

@@ -85,9 +85,9 @@ impl Vocabulary {
         self.lower_case
     }
 
-    /// The id of `token`.
+    /// The id of `token`; of one that is there twice the later, as Hugging Face's readers have it.
     pub fn id(&self, token: &str) -> Option<u32> {
-        let index = self.tokens.iter().position(|known| known == token)?;
+        let index = self.tokens.iter().rposition(|known| known == token)?;
         u32::try_from(index).ok()
     }
 
@@ -110,14 +110,6 @@ fn parse_lines(path: &Path, bytes: Vec<u8>, lower_case: bool) -> Result<Vocabula
         .lines()
         .map(|line| line.trim_end().to_owned())
         .collect();
-    let mut seen = BTreeSet::new();
-    if let Some(twice) = tokens.iter().find(|token| !seen.insert(token.as_str())) {
-        return Err(Error::Vocabulary {
-            path: path.to_owned(),
-            found: format!("the token {twice:?} is there twice"),
-            expected: "one token a line, each once",
-        });
-    }
     Ok(Vocabulary { tokens, lower_case })
 }
 
@@ -325,9 +317,8 @@ mod tests {
     #[test]
     fn what_is_no_vocabulary_is_refused_with_its_name() {
         let folder = tempfile::tempdir().unwrap();
-        let cases: [(&str, &[u8], &str); 5] = [
+        let cases: [(&str, &[u8], &str); 4] = [
             ("vocab.txt", b"[UNK]\n[CLS]\nlung\n", "[SEP]"),
-            ("vocab.txt", b"[UNK]\n[CLS]\n[SEP]\nlung\nlung\n", "twice"),
             ("vocab.txt", b"\xff\xfe\n", "UTF-8"),
             (
                 "tokenizer.json",
@@ -349,6 +340,18 @@ mod tests {
                 "{message}"
             );
         }
+    }
+
+    #[test]
+    fn a_token_that_is_there_twice_has_the_later_id() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vocab.txt");
+        std::fs::write(&path, "[UNK]\n[CLS]\n[SEP]\nlung\nlung\n").unwrap();
+        let vocabulary = Vocabulary::read(&path, true).unwrap();
+        assert_eq!(
+            (vocabulary.id("lung"), vocabulary.tokens().len()),
+            (Some(4), 5)
+        );
     }
 
     #[test]

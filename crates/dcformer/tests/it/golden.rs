@@ -138,6 +138,10 @@ impl ModuleMapper for ToGradients<'_> {
     }
 }
 
+/// In one window of the second pooling the two largest values are 2.9e-6 apart, and the pooling's gradient goes to one of
+/// them: arithmetic that rounds otherwise than PyTorch by half of that sends it to the other, and gradients of the stem and
+/// the first stage are then up to 20 % away while all others agree. Every SIMD level chooses as PyTorch does; burn's own
+/// convolutions do not.
 #[test]
 fn a_training_step_equals_the_authors_code() {
     let device = Device::flex().autodiff();
@@ -156,7 +160,13 @@ fn a_training_step_equals_the_authors_code() {
     );
 
     let cotangent: Tensor<5> = golden.tensor("cotangent", &device);
-    let gradients = (output * cotangent).mean().backward();
+    let loss = (output * cotangent).mean();
+    let gradients = loss.backward();
+    let far = distance(&values(loss), golden.values("loss"));
+    assert!(
+        far < GRADIENT_TOLERANCE * largest(golden.values("loss")),
+        "loss is {far} away"
+    );
     let found = official_tensors(Model {
         clip: model.clip.map(&mut ToGradients(&gradients)),
         ..model
@@ -194,11 +204,12 @@ fn a_training_step_equals_the_authors_code() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     // 8 decomposed convolutions of 3 branches with 4 gradients and 2 buffers, 4 stages with 6 other gradients, and the
-    // input; large ones twice.
-    assert!(
-        compared >= 8 * 3 * 6 + 4 * 6 + 1,
-        "{compared} tensors compared"
-    );
+    // input; of large ones a sample and the norm.
+    let large = golden
+        .names()
+        .filter(|name| name.starts_with("grad_norm."))
+        .count();
+    assert_eq!(compared, 8 * 3 * 6 + 4 * 6 + 1 + large);
 }
 
 fn branch_scale(golden: &Tensors, branch: &str) -> f32 {
@@ -286,8 +297,10 @@ fn text_latents_and_probabilities_equal_the_authors_code() {
     let prompts = &model.config.prompts;
     let image = golden.tensor("image_latents", &device);
     let sentences = prompts.sentences(&prompts.templates[0]);
-    let (present, absent): (Vec<String>, Vec<String>) =
-        sentences.into_iter().map(|sentence| (sentence.present, sentence.absent)).unzip();
+    let (present, absent): (Vec<String>, Vec<String>) = sentences
+        .into_iter()
+        .map(|sentence| (sentence.present, sentence.absent))
+        .unzip();
     let (present, absent) = (encode(&present), encode(&absent));
     let found = values(model.clip.logit_scale.probabilities(image, present, absent));
     let both = golden.values("probabilities").chunks_exact(2);

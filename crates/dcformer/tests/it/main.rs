@@ -1,9 +1,11 @@
 //! Behaviour of the crate through its public face.
 
-// Reading, writing and refusing weights.
+// Reading and writing weights, and what is said when they do not fit.
 mod checkpoint;
 // Values of the authors' code.
 mod golden;
+// Files that are damaged, or made to do harm.
+mod hostile;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -74,7 +76,7 @@ impl Tensors {
 }
 
 pub(crate) fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().to_vec().unwrap()
+    tensor.into_data().try_to_vec().unwrap()
 }
 
 /// The largest difference between two lists.

@@ -35,7 +35,7 @@ fn tokens(device: &Device) -> Tensor<5> {
 }
 
 fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().to_vec().unwrap()
+    tensor.into_data().try_to_vec().unwrap()
 }
 
 #[test]

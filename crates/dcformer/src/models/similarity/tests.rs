@@ -118,7 +118,7 @@ fn probabilities_are_the_softmax_over_the_two_prompts() {
     let found: Vec<f32> = scale
         .probabilities(image, present, absent)
         .into_data()
-        .to_vec()
+        .try_to_vec()
         .unwrap();
     let absent = [[0.8, 0.48], [-0.6, -1.0]];
     for i in 0..2 {
