@@ -1,8 +1,8 @@
 //! What commands share: device, threads, seed, JSON.
 
 use anyhow::Context;
-use dcformer::Device;
 use clap::{Args, ValueEnum};
+use dcformer::Device;
 
 /// Where and how a command computes.
 #[derive(Clone, Debug, Args)]

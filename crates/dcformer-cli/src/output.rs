@@ -1,5 +1,8 @@
 //! Results on standard output, as tables or JSON. The only place that prints there.
-#![allow(clippy::print_stdout, reason = "this module is where results are printed")]
+#![allow(
+    clippy::print_stdout,
+    reason = "this module is where results are printed"
+)]
 
 use std::io::{self, Write};
 
@@ -31,7 +34,10 @@ pub(crate) enum Align {
 pub(crate) fn table(headings: &[(&str, Align)], rows: &[Vec<String>]) -> anyhow::Result<()> {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
-        cells.chain([headings[column].0.chars().count()]).max().unwrap_or(0)
+        cells
+            .chain([headings[column].0.chars().count()])
+            .max()
+            .unwrap_or(0)
     };
     let widths: Vec<usize> = (0..headings.len()).map(width).collect();
     let line = |cells: &mut dyn Iterator<Item = &str>| {
@@ -55,7 +61,9 @@ pub(crate) fn table(headings: &[(&str, Align)], rows: &[Vec<String>]) -> anyhow:
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let io = cause.downcast_ref::<io::Error>().map(io::Error::kind);
-        let json = cause.downcast_ref::<serde_json::Error>().and_then(serde_json::Error::io_error_kind);
+        let json = cause
+            .downcast_ref::<serde_json::Error>()
+            .and_then(serde_json::Error::io_error_kind);
         io.or(json) == Some(io::ErrorKind::BrokenPipe)
     })
 }

@@ -1,5 +1,8 @@
 //! Progress and messages on standard error: bars on a terminal, plain lines elsewhere.
-#![allow(clippy::print_stderr, reason = "this module is where messages are printed")]
+#![allow(
+    clippy::print_stderr,
+    reason = "this module is where messages are printed"
+)]
 
 use std::io::IsTerminal;
 use std::sync::Mutex;
@@ -43,7 +46,14 @@ impl Progress {
             bar
         });
         let now = Instant::now();
-        Self { bar, what, started: now, last: Mutex::new(now), start, length }
+        Self {
+            bar,
+            what,
+            started: now,
+            last: Mutex::new(now),
+            start,
+            length,
+        }
     }
 
     /// Work is done up to `position`; `message` says how it goes.
@@ -53,7 +63,9 @@ impl Progress {
             bar.set_message(message.to_owned());
             return;
         }
-        let Ok(mut last) = self.last.lock() else { return };
+        let Ok(mut last) = self.last.lock() else {
+            return;
+        };
         if last.elapsed() < LINE_EVERY {
             return;
         }
@@ -61,8 +73,17 @@ impl Progress {
         let elapsed_s = self.started.elapsed().as_secs_f64();
         let rate = (position - self.start) as f64 / elapsed_s;
         let left_s = (self.length - position) as f64 / rate.max(f64::MIN_POSITIVE);
-        let message = if message.is_empty() { String::new() } else { format!(", {message}") };
-        note(&format!("{}: {position}/{}, {} left{message}", self.what, self.length, duration(left_s)));
+        let message = if message.is_empty() {
+            String::new()
+        } else {
+            format!(", {message}")
+        };
+        note(&format!(
+            "{}: {position}/{}, {} left{message}",
+            self.what,
+            self.length,
+            duration(left_s)
+        ));
     }
 
     /// A message that stays, above the bar.
@@ -99,6 +120,9 @@ mod tests {
     #[test]
     fn durations_are_short_and_exact_enough() {
         let found: Vec<String> = [0.04, 9.4, 42.0, 187.0, 7260.0].map(duration).into();
-        assert_eq!(found, ["0.0 s", "9.4 s", "42 s", "3 min 07 s", "2 h 01 min"]);
+        assert_eq!(
+            found,
+            ["0.0 s", "9.4 s", "42 s", "3 min 07 s", "2 h 01 min"]
+        );
     }
 }

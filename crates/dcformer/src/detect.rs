@@ -49,13 +49,20 @@ impl Detector {
             "put its vocab.txt into the folder, or import it again with --vocab",
         ))?;
         if prompts.abnormalities.is_empty() || prompts.templates.is_empty() {
-            return Err(missing("prompt", "name abnormalities and templates in its config.json"));
+            return Err(missing(
+                "prompt",
+                "name abnormalities and templates in its config.json",
+            ));
         }
         let clip = model.clip.clone().valid();
         let encode = |sentence: fn(Template) -> String| {
             let mut sum: Option<Tensor<2>> = None;
             for template in &prompts.templates {
-                let sentences: Vec<String> = prompts.sentences(template).into_iter().map(sentence).collect();
+                let sentences: Vec<String> = prompts
+                    .sentences(template)
+                    .into_iter()
+                    .map(sentence)
+                    .collect();
                 let latents = clip.encode_text(&tokenizer.encode_batch(&sentences)?)?;
                 sum = Some(match sum {
                     None => latents,
@@ -96,10 +103,17 @@ impl Detector {
         let volumes = Tensor::<5>::from_data(TensorData::new(volumes, shape), &self.device);
         let latents = self.clip.encode_image(volumes)?;
         let probabilities =
-            self.clip.logit_scale.probabilities(latents, self.present.clone(), self.absent.clone());
-        let values: Vec<f32> =
-            probabilities.into_data().try_to_vec().expect("probabilities are single precision");
-        Ok(values.chunks_exact(self.names.len()).map(<[f32]>::to_vec).collect())
+            self.clip
+                .logit_scale
+                .probabilities(latents, self.present.clone(), self.absent.clone());
+        let values: Vec<f32> = probabilities
+            .into_data()
+            .try_to_vec()
+            .expect("probabilities are single precision");
+        Ok(values
+            .chunks_exact(self.names.len())
+            .map(<[f32]>::to_vec)
+            .collect())
     }
 
     /// Probabilities for each scan of a data set, `[samples][abnormalities]`. `progress` is told how many are done.
@@ -112,9 +126,13 @@ impl Detector {
         let mut scores = Vec::with_capacity(samples.len());
         for samples in samples.chunks(BATCH) {
             let read = |sample: &Sample| {
-                self.preprocess.run_file(&sample.path, &sample.metadata, &ScanOptions::default())
+                self.preprocess
+                    .run_file(&sample.path, &sample.metadata, &ScanOptions::default())
             };
-            let inputs = samples.par_iter().map(read).collect::<Result<Vec<_>, _>>()?;
+            let inputs = samples
+                .par_iter()
+                .map(read)
+                .collect::<Result<Vec<_>, _>>()?;
             for ModelInput { shape, values, .. } in inputs {
                 let shape = [1, 1, shape.depth, shape.height, shape.width];
                 scores.extend(self.probabilities(values, shape)?);
@@ -135,10 +153,21 @@ impl Detector {
         options: &ScanOptions,
     ) -> Result<(Vec<Finding>, Vec<Note>)> {
         let input = self.preprocess.run_file(path, metadata, options)?;
-        let ModelInput { shape, values, notes, .. } = input;
+        let ModelInput {
+            shape,
+            values,
+            notes,
+            ..
+        } = input;
         let shape = [1, 1, shape.depth, shape.height, shape.width];
         let probabilities = self.probabilities(values, shape)?.remove(0);
-        let finding = |(name, probability): (&String, f32)| Finding { name: name.clone(), probability };
-        Ok((self.names.iter().zip(probabilities).map(finding).collect(), notes))
+        let finding = |(name, probability): (&String, f32)| Finding {
+            name: name.clone(),
+            probability,
+        };
+        Ok((
+            self.names.iter().zip(probabilities).map(finding).collect(),
+            notes,
+        ))
     }
 }

@@ -62,9 +62,16 @@ impl Evaluate {
             ThresholdChoice::RocCorner => Threshold::RocCorner,
         };
         let scored = Scored::new(&detector, &data)?;
-        let bootstrap = Bootstrap { resamples: self.resamples, seed: self.seed };
+        let bootstrap = Bootstrap {
+            resamples: self.resamples,
+            seed: self.seed,
+        };
         let evaluation = scored.evaluate(threshold, bootstrap)?;
-        if self.format.json { output::json(&evaluation) } else { print_table(&evaluation) }
+        if self.format.json {
+            output::json(&evaluation)
+        } else {
+            print_table(&evaluation)
+        }
     }
 }
 
@@ -98,7 +105,10 @@ impl Scored {
             .iter()
             .enumerate()
             .filter_map(|(asked, name)| {
-                let known = data.label_names.iter().position(|label| label.eq_ignore_ascii_case(name))?;
+                let known = data
+                    .label_names
+                    .iter()
+                    .position(|label| label.eq_ignore_ascii_case(name))?;
                 Some((asked, known))
             })
             .collect();
@@ -108,7 +118,12 @@ impl Scored {
             detector.names().join(", "),
             data.label_names.join(", ")
         );
-        let samples: Vec<Sample> = data.samples.iter().filter(|sample| sample.is_labelled()).cloned().collect();
+        let samples: Vec<Sample> = data
+            .samples
+            .iter()
+            .filter(|sample| sample.is_labelled())
+            .cloned()
+            .collect();
         if samples.is_empty() {
             bail!("no scan of the data has a label");
         }
@@ -117,21 +132,51 @@ impl Scored {
         progress.finish();
         let labels = samples
             .iter()
-            .map(|sample| columns.iter().map(|&(_, known)| sample.labels[known]).collect())
+            .map(|sample| {
+                columns
+                    .iter()
+                    .map(|&(_, known)| sample.labels[known])
+                    .collect()
+            })
             .collect();
         let scores = scores
             .into_iter()
             .map(|scores| columns.iter().map(|&(asked, _)| scores[asked]).collect())
             .collect();
-        let names = columns.iter().map(|&(asked, _)| detector.names()[asked].clone()).collect();
-        Ok(Self { samples, names, scores, labels })
+        let names = columns
+            .iter()
+            .map(|&(asked, _)| detector.names()[asked].clone())
+            .collect();
+        Ok(Self {
+            samples,
+            names,
+            scores,
+            labels,
+        })
     }
 
     /// Measures the scores.
-    pub(crate) fn evaluate(&self, threshold: Threshold, bootstrap: Bootstrap) -> anyhow::Result<Evaluation> {
-        let predictions = Predictions::new(self.names.clone(), self.scores.concat(), self.labels.concat())?;
-        let patients: Vec<&str> = self.samples.iter().map(|sample| sample.patient.as_str()).collect();
-        Ok(Evaluation::new(&predictions, &patients, threshold, bootstrap)?)
+    pub(crate) fn evaluate(
+        &self,
+        threshold: Threshold,
+        bootstrap: Bootstrap,
+    ) -> anyhow::Result<Evaluation> {
+        let predictions = Predictions::new(
+            self.names.clone(),
+            self.scores.concat(),
+            self.labels.concat(),
+        )?;
+        let patients: Vec<&str> = self
+            .samples
+            .iter()
+            .map(|sample| sample.patient.as_str())
+            .collect();
+        Ok(Evaluation::new(
+            &predictions,
+            &patients,
+            threshold,
+            bootstrap,
+        )?)
     }
 }
 
@@ -139,7 +184,9 @@ impl Scored {
 pub(crate) fn print_table(evaluation: &Evaluation) -> anyhow::Result<()> {
     let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.3}"));
     let interval = |value: Option<dcformer::evaluate::Interval>| {
-        value.map_or(String::new(), |value| format!("{:.3}-{:.3}", value.low, value.high))
+        value.map_or(String::new(), |value| {
+            format!("{:.3}-{:.3}", value.low, value.high)
+        })
     };
     let (metrics, intervals) = (&evaluation.metrics, &evaluation.intervals);
     let rows: Vec<Vec<String>> = evaluation
@@ -168,7 +215,10 @@ pub(crate) fn print_table(evaluation: &Evaluation) -> anyhow::Result<()> {
         ("accuracy", Align::Right),
     ];
     output::table(&headings, &rows)?;
-    note(&format!("{} volumes of {} patients", evaluation.volumes, evaluation.patients));
+    note(&format!(
+        "{} volumes of {} patients",
+        evaluation.volumes, evaluation.patients
+    ));
     output::text(&format!(
         "\nmean AUROC {} ({})\naccuracy {}  weighted F1 {}  precision {}  recall {}\n",
         number(metrics.auroc_mean),

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use dcformer_volume::phantom::{DataSetConfig, PhantomConfig, Progress as Written, WrittenSet, write_ct_rate};
+use dcformer_volume::phantom::{
+    DataSetConfig, PhantomConfig, Progress as Written, WrittenSet, write_ct_rate,
+};
 
 use crate::args::Runtime;
 use crate::progress::{Progress, note};
@@ -35,7 +37,11 @@ impl Phantom {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         self.runtime.start()?;
         let config = DataSetConfig {
-            phantom: if self.full_size { PhantomConfig::full_size() } else { PhantomConfig::default() },
+            phantom: if self.full_size {
+                PhantomConfig::full_size()
+            } else {
+                PhantomConfig::default()
+            },
             train_patients: self.train,
             valid_patients: self.valid,
             seed: self.seed,
@@ -56,7 +62,9 @@ impl Phantom {
 pub(crate) fn draw(out: &Path, config: &DataSetConfig) -> anyhow::Result<WrittenSet> {
     let total = (config.train_patients + config.valid_patients) as u64;
     let progress = Progress::new("drawing", 0, total);
-    let written = write_ct_rate(out, config, |Written { done, .. }| progress.set((done as u64).min(total), ""))?;
+    let written = write_ct_rate(out, config, |Written { done, .. }| {
+        progress.set((done as u64).min(total), "")
+    })?;
     progress.finish();
     Ok(written)
 }

@@ -40,12 +40,19 @@ impl Train {
             config.seed = seed;
         }
         let device = self.runtime.start()?;
-        let options = RunOptions { device, resume: self.resume, stop: stop_flag()? };
+        let options = RunOptions {
+            device,
+            resume: self.resume,
+            stop: stop_flag()?,
+        };
         match train_with_progress(&config, &self.out, &options)? {
-            Outcome::Complete(_) => note(&format!("the model is in {}", self.out.join("model").display())),
-            Outcome::Stopped { step } => note(&format!(
-                "stopped after step {step}; go on with --resume"
+            Outcome::Complete(_) => note(&format!(
+                "the model is in {}",
+                self.out.join("model").display()
             )),
+            Outcome::Stopped { step } => {
+                note(&format!("stopped after step {step}; go on with --resume"))
+            }
         }
         Ok(())
     }
@@ -78,27 +85,49 @@ impl Observer for Watcher {
     fn problems(&self, problems: &[Problem], without_report: usize) {
         say_problems(problems);
         if without_report > 0 {
-            note(&format!("{without_report} volumes without a report are left out"));
+            note(&format!(
+                "{without_report} volumes without a report are left out"
+            ));
         }
     }
 
     fn reading(&self, done: usize, volumes: usize) {
-        self.reading.get_or_init(|| Progress::new("reading", 0, volumes as u64)).set(done as u64, "");
+        self.reading
+            .get_or_init(|| Progress::new("reading", 0, volumes as u64))
+            .set(done as u64, "");
     }
 
     fn starting(&self, step: u64, steps: u64, pairs: usize) {
         if let Some(reading) = self.reading.get() {
             reading.finish();
         }
-        let training = self.training.get_or_init(|| Progress::new("training", step, steps));
-        let from = if step > 0 { format!(", from step {step}") } else { String::new() };
+        let training = self
+            .training
+            .get_or_init(|| Progress::new("training", step, steps));
+        let from = if step > 0 {
+            format!(", from step {step}")
+        } else {
+            String::new()
+        };
         training.say(&format!("{pairs} pairs, {steps} steps{from}"));
     }
 
     fn step(&self, report: &StepReport) {
         if let Some(training) = self.training.get() {
-            let StepReport { step, epoch, loss, pairs_per_s, .. } = report;
-            training.set(*step, &format!("epoch {}, loss {loss:.3}, {pairs_per_s:.1} pairs/s", epoch + 1));
+            let StepReport {
+                step,
+                epoch,
+                loss,
+                pairs_per_s,
+                ..
+            } = report;
+            training.set(
+                *step,
+                &format!(
+                    "epoch {}, loss {loss:.3}, {pairs_per_s:.1} pairs/s",
+                    epoch + 1
+                ),
+            );
         }
     }
 
@@ -114,9 +143,16 @@ pub(crate) fn say_problems(problems: &[Problem]) {
     kinds.sort();
     kinds.dedup();
     for kind in kinds {
-        let names: Vec<&str> =
-            problems.iter().filter(|problem| problem.kind == kind).map(|problem| problem.name.as_str()).collect();
+        let names: Vec<&str> = problems
+            .iter()
+            .filter(|problem| problem.kind == kind)
+            .map(|problem| problem.name.as_str())
+            .collect();
         let more = if names.len() > SHOWN { ", ..." } else { "" };
-        note(&format!("{} x {kind}: {}{more}", names.len(), names[..names.len().min(SHOWN)].join(", ")));
+        note(&format!(
+            "{} x {kind}: {}{more}",
+            names.len(),
+            names[..names.len().min(SHOWN)].join(", ")
+        ));
     }
 }

@@ -14,7 +14,11 @@ use crate::{dense_decomposed, depthwise_decomposed, max_pool};
 /// A single voxel has no variance: its value, times `1 / sqrt(1e-5) = 316`, minus the same again, is all rounding, as
 /// it is in PyTorch, which also multiplies first and subtracts then.
 fn norm_tolerance(case: &Case) -> f32 {
-    if formula::out_voxels(case) == 1 { 5e-3 } else { 5e-6 }
+    if formula::out_voxels(case) == 1 {
+        5e-3
+    } else {
+        5e-6
+    }
 }
 
 struct Dense {

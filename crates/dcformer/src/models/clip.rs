@@ -66,7 +66,7 @@ impl ClipConfig {
 }
 
 /// What the image tower consists of.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImageTowerConfig {
     /// From volume to a grid of features.
@@ -141,7 +141,7 @@ impl TextTowerConfig {
 }
 
 /// Which image encoder, of which size.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "network", rename_all = "snake_case")]
 pub enum ImageEncoderConfig {
     /// [`DcformerEncoder`]

@@ -24,11 +24,11 @@ const STEM_REFINEMENTS: usize = 3;
 const STEM_REFINEMENT_TAPS: usize = 3;
 /// Width of the MLP's hidden layer, in channels of the block.
 const EXPANSION: usize = 4;
-/// Scale of a fresh residual branch: a new network starts close to the identity (authors' code).
-const GAMMA_INIT: f64 = 1e-6;
+/// Scale of a fresh residual branch in the authors' code: a new network starts close to the identity.
+pub const AUTHORS_LAYER_SCALE: f64 = 1e-6;
 
 /// Sizes of a [`DcformerEncoder`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DcformerEncoderConfig {
     /// Channels of the stem and of each stage.
@@ -41,6 +41,10 @@ pub struct DcformerEncoderConfig {
     /// What follows each convolution of the stem.
     #[serde(default)]
     pub stem_activation: StemActivation,
+    /// What gamma starts from in fresh weights. From the authors' 1e-6 a block needs thousands of steps to take part;
+    /// short runs start nearer to 1.
+    #[serde(default = "authors_layer_scale")]
+    pub layer_scale: f64,
 }
 
 /// What follows each convolution of the stem.
@@ -52,6 +56,10 @@ pub enum StemActivation {
     None,
     /// A GELU, as the paper's figure shows.
     Gelu,
+}
+
+const fn authors_layer_scale() -> f64 {
+    AUTHORS_LAYER_SCALE
 }
 
 const fn authors_kernels() -> [usize; 4] {
@@ -79,6 +87,7 @@ impl DcformerEncoderConfig {
             blocks,
             kernels: authors_kernels(),
             stem_activation: StemActivation::None,
+            layer_scale: AUTHORS_LAYER_SCALE,
         }
     }
 
@@ -147,7 +156,13 @@ impl DcformerEncoderConfig {
         let stages = (0..4)
             .map(|stage| {
                 let widths = [self.channels[stage], self.channels[stage + 1]];
-                Stage::new(widths, self.blocks[stage], self.kernels[stage], device)
+                Stage::new(
+                    widths,
+                    self.blocks[stage],
+                    self.kernels[stage],
+                    self.layer_scale,
+                    device,
+                )
             })
             .collect();
         DcformerEncoder {
@@ -240,7 +255,13 @@ struct Stage {
 }
 
 impl Stage {
-    fn new([inputs, outputs]: [usize; 2], blocks: usize, taps: usize, device: &Device) -> Self {
+    fn new(
+        [inputs, outputs]: [usize; 2],
+        blocks: usize,
+        taps: usize,
+        scale: f64,
+        device: &Device,
+    ) -> Self {
         let uniform = Initializer::KaimingUniform {
             gain: 1.0 / 3f64.sqrt(),
             fan_out_only: false,
@@ -248,7 +269,7 @@ impl Stage {
         Self {
             projection: uniform.init_with([outputs, inputs, 1, 1, 1], Some(inputs), None, device),
             blocks: (0..blocks)
-                .map(|_| Block::new(outputs, taps, device))
+                .map(|_| Block::new(outputs, taps, scale, device))
                 .collect(),
         }
     }
@@ -281,7 +302,7 @@ struct Block {
     mixer: DecomposedConv,
     expand: Linear,
     contract: Linear,
-    /// Scale of the residual branch, `[channels]`; starts at 1e-6.
+    /// Scale of the residual branch, `[channels]`.
     gamma: Param<Tensor<1>>,
     scaled: Cache<Scaled>,
 }
@@ -294,12 +315,12 @@ struct Scaled {
 }
 
 impl Block {
-    fn new(channels: usize, taps: usize, device: &Device) -> Self {
+    fn new(channels: usize, taps: usize, scale: f64, device: &Device) -> Self {
         Self {
             mixer: DecomposedConv::depthwise(channels, taps, device),
             expand: LinearConfig::new(channels, EXPANSION * channels).init(device),
             contract: LinearConfig::new(EXPANSION * channels, channels).init(device),
-            gamma: Initializer::Constant { value: GAMMA_INIT }.init([channels], device),
+            gamma: Initializer::Constant { value: scale }.init([channels], device),
             scaled: Cache::default(),
         }
     }

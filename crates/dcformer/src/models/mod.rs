@@ -23,5 +23,5 @@ pub use decomposed::{
     BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, Branch, BranchNorm, DecomposedConv, Statistics,
 };
 pub use quantizer::{VectorQuantizer, VectorQuantizerConfig};
-pub use similarity::{LogitScale, Temperature, clip_loss, sigmoid_loss, zero_shot_probabilities};
 pub(crate) use similarity::unit_rows;
+pub use similarity::{LogitScale, Temperature, clip_loss, sigmoid_loss, zero_shot_probabilities};

@@ -18,13 +18,19 @@ pub struct Template {
 
 impl Template {
     fn new(present: &str, absent: &str) -> Self {
-        Self { present: present.to_owned(), absent: absent.to_owned() }
+        Self {
+            present: present.to_owned(),
+            absent: absent.to_owned(),
+        }
     }
 
     /// The sentences about an abnormality.
     pub fn about(&self, abnormality: &str) -> Self {
         let fill = |sentence: &str| sentence.replace(PLACE, abnormality);
-        Self { present: fill(&self.present), absent: fill(&self.absent) }
+        Self {
+            present: fill(&self.present),
+            absent: fill(&self.absent),
+        }
     }
 }
 
@@ -52,7 +58,10 @@ impl Prompts {
     pub fn paper_templates() -> Vec<Template> {
         vec![
             Template::new("{} is present.", "{} is not present."),
-            Template::new("Signs of {} are detected in the image.", "Signs of {} are not detected in the image."),
+            Template::new(
+                "Signs of {} are detected in the image.",
+                "Signs of {} are not detected in the image.",
+            ),
             Template::new("There is {}.", "There is not {}."),
             Template::new("{} is observed.", "{} is not observed."),
             Template::new("Indication of {}.", "No indication of {}."),
@@ -61,7 +70,10 @@ impl Prompts {
 
     /// The sentences of a template about each abnormality.
     pub fn sentences(&self, template: &Template) -> Vec<Template> {
-        self.abnormalities.iter().map(|abnormality| template.about(abnormality)).collect()
+        self.abnormalities
+            .iter()
+            .map(|abnormality| template.about(abnormality))
+            .collect()
     }
 }
 
@@ -80,8 +92,17 @@ mod tests {
     fn the_name_replaces_its_place() {
         let prompts = Prompts::new(["Emphysema"]);
         let sentences = prompts.sentences(&prompts.templates[0]);
-        assert_eq!(sentences, [Template::new("Emphysema is present.", "Emphysema is not present.")]);
+        assert_eq!(
+            sentences,
+            [Template::new(
+                "Emphysema is present.",
+                "Emphysema is not present."
+            )]
+        );
         let last = &Prompts::paper_templates()[4];
-        assert_eq!(last.about("Emphysema").absent, "No indication of Emphysema.");
+        assert_eq!(
+            last.about("Emphysema").absent,
+            "No indication of Emphysema."
+        );
     }
 }

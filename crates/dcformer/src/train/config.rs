@@ -6,7 +6,10 @@ use dcformer_volume::preprocess::Preprocess;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::models::{BertConfig, ClipConfig, DcformerEncoderConfig, ImageEncoderConfig, Reduction, Temperature, VectorQuantizerConfig};
+use crate::models::{
+    BertConfig, ClipConfig, DcformerEncoderConfig, ImageEncoderConfig, Reduction, Temperature,
+    VectorQuantizerConfig,
+};
 use crate::text::Prompts;
 
 /// Everything that decides a run; the same file, data and program give the same weights.
@@ -39,10 +42,14 @@ impl RunConfig {
     /// If the file cannot be read, has an unknown or mistyped key (the message lists the valid ones), or a value that
     /// cannot be carried out.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| Error::Read { path: path.to_owned(), source })?;
-        let mut config: Self = toml::from_str(&text)
-            .map_err(|source| Error::RunConfig { path: path.to_owned(), source: Box::new(source) })?;
+        let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        let mut config: Self = toml::from_str(&text).map_err(|source| Error::RunConfig {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })?;
         config.resolve_paths(path.parent().unwrap_or(Path::new("")));
         config.check()?;
         Ok(config)
@@ -80,10 +87,27 @@ impl RunConfig {
     /// # Errors
     /// [`Error::RunField`].
     pub fn check(&self) -> Result<()> {
-        let TrainConfig { batch, accumulate, epochs, checkpoint_every_steps, clip_gradient_norm, .. } = self.train;
-        let wrong = |field, found: String, expected| Err(Error::RunField { field, found, expected });
+        let TrainConfig {
+            batch,
+            accumulate,
+            epochs,
+            checkpoint_every_steps,
+            clip_gradient_norm,
+            ..
+        } = self.train;
+        let wrong = |field, found: String, expected| {
+            Err(Error::RunField {
+                field,
+                found,
+                expected,
+            })
+        };
         if batch < 2 {
-            return wrong("train.batch", batch.to_string(), "at least 2, since a pair is contrasted with other pairs");
+            return wrong(
+                "train.batch",
+                batch.to_string(),
+                "at least 2, since a pair is contrasted with other pairs",
+            );
         }
         if accumulate == 0 {
             return wrong("train.accumulate", "0".to_owned(), "at least 1");
@@ -95,10 +119,18 @@ impl RunConfig {
             return wrong("train.texts_per_volume", "0".to_owned(), "at least 1");
         }
         if checkpoint_every_steps == Some(0) {
-            return wrong("train.checkpoint_every_steps", "0".to_owned(), "at least 1, or absent for every epoch");
+            return wrong(
+                "train.checkpoint_every_steps",
+                "0".to_owned(),
+                "at least 1, or absent for every epoch",
+            );
         }
         if clip_gradient_norm.is_some_and(|norm| !(norm.is_finite() && norm > 0.0)) {
-            return wrong("train.clip_gradient_norm", format!("{clip_gradient_norm:?}"), "a number above 0");
+            return wrong(
+                "train.clip_gradient_norm",
+                format!("{clip_gradient_norm:?}"),
+                "a number above 0",
+            );
         }
         self.train.optimizer.check()?;
         self.preprocess.check()?;
@@ -136,6 +168,8 @@ pub struct ModelChoice {
     pub encoder: String,
     /// Its size: `nano`, `naive`, `tiny`, `small`, `base`, `large`.
     pub variant: String,
+    /// What the scale of each block's residual branch starts from; absent for the authors' 1e-6.
+    pub layer_scale: Option<f64>,
     /// From a grid of features to one vector.
     pub reduction: Reduction,
     /// Codes of the vector quantizer that the authors' code has; absent for none, the paper's text.
@@ -153,6 +187,7 @@ impl Default for ModelChoice {
         Self {
             encoder: "dcformer".to_owned(),
             variant: "nano".to_owned(),
+            layer_scale: None,
             reduction: Reduction::default(),
             quantizer: None,
             temperature: Temperature::AUTHORS,
@@ -169,10 +204,16 @@ impl ModelChoice {
     /// If there is no such encoder or variant.
     pub fn encoder(&self) -> Result<ImageEncoderConfig> {
         match self.encoder.as_str() {
-            "dcformer" => Ok(ImageEncoderConfig::Dcformer(DcformerEncoderConfig::variant(&self.variant)?)),
-            other => {
-                Err(Error::RunField { field: "model.encoder", found: format!("`{other}`"), expected: "`dcformer`" })
+            "dcformer" => {
+                let mut config = DcformerEncoderConfig::variant(&self.variant)?;
+                config.layer_scale = self.layer_scale.unwrap_or(config.layer_scale);
+                Ok(ImageEncoderConfig::Dcformer(config))
             }
+            other => Err(Error::RunField {
+                field: "model.encoder",
+                found: format!("`{other}`"),
+                expected: "`dcformer`",
+            }),
         }
     }
 
@@ -184,7 +225,7 @@ impl ModelChoice {
         let mut config = ClipConfig::new(self.encoder()?, text);
         config.image.reduction = self.reduction;
         config.image.quantizer.clone_from(&self.quantizer);
-        config.temperature = self.temperature.clone();
+        config.temperature = self.temperature;
         Ok(config)
     }
 }
@@ -215,7 +256,13 @@ pub enum TextChoice {
 
 impl Default for TextChoice {
     fn default() -> Self {
-        Self::Scratch { width: 128, layers: 2, heads: 2, vocabulary: 2000, tokens: 512 }
+        Self::Scratch {
+            width: 128,
+            layers: 2,
+            heads: 2,
+            vocabulary: 2000,
+            tokens: 512,
+        }
     }
 }
 
@@ -276,7 +323,9 @@ impl TrainConfig {
     pub fn peak_learning_rate(&self) -> f64 {
         /// The authors scale `1e-5` by the effective batch over 256.
         const AUTHORS: f64 = 1e-5 / 256.0;
-        self.optimizer.learning_rate.unwrap_or(AUTHORS * self.effective_batch() as f64)
+        self.optimizer
+            .learning_rate
+            .unwrap_or(AUTHORS * self.effective_batch() as f64)
     }
 }
 
@@ -325,18 +374,43 @@ impl Default for OptimizerConfig {
 
 impl OptimizerConfig {
     fn check(&self) -> Result<()> {
-        let wrong = |field, found: String, expected| Err(Error::RunField { field, found, expected });
-        if self.learning_rate.is_some_and(|rate| !(rate.is_finite() && rate > 0.0)) {
-            return wrong("train.optimizer.learning_rate", format!("{:?}", self.learning_rate), "a number above 0");
+        let wrong = |field, found: String, expected| {
+            Err(Error::RunField {
+                field,
+                found,
+                expected,
+            })
+        };
+        if self
+            .learning_rate
+            .is_some_and(|rate| !(rate.is_finite() && rate > 0.0))
+        {
+            return wrong(
+                "train.optimizer.learning_rate",
+                format!("{:?}", self.learning_rate),
+                "a number above 0",
+            );
         }
         if !self.betas.iter().all(|beta| (0.0..1.0).contains(beta)) {
-            return wrong("train.optimizer.betas", format!("{:?}", self.betas), "two numbers from 0 to below 1");
+            return wrong(
+                "train.optimizer.betas",
+                format!("{:?}", self.betas),
+                "two numbers from 0 to below 1",
+            );
         }
         if !(self.epsilon.is_finite() && self.epsilon > 0.0) {
-            return wrong("train.optimizer.epsilon", self.epsilon.to_string(), "a number above 0");
+            return wrong(
+                "train.optimizer.epsilon",
+                self.epsilon.to_string(),
+                "a number above 0",
+            );
         }
         if !(self.weight_decay.is_finite() && self.weight_decay >= 0.0) {
-            return wrong("train.optimizer.weight_decay", self.weight_decay.to_string(), "a number from 0 on");
+            return wrong(
+                "train.optimizer.weight_decay",
+                self.weight_decay.to_string(),
+                "a number from 0 on",
+            );
         }
         Ok(())
     }
@@ -372,13 +446,21 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back() {
         let config: RunConfig = toml::from_str(MINIMAL).expect("a valid configuration");
-        assert_eq!(toml::from_str::<RunConfig>(&config.to_toml()).expect("it reads its own files"), config);
+        assert_eq!(
+            toml::from_str::<RunConfig>(&config.to_toml()).expect("it reads its own files"),
+            config
+        );
     }
 
     #[test]
     fn a_mistyped_key_is_an_error_that_lists_the_valid_ones() {
-        let error = toml::from_str::<RunConfig>(&format!("{MINIMAL}[train]\nepoch = 3\n")).unwrap_err().to_string();
-        assert!(error.contains("`epoch`") && error.contains("`epochs`"), "{error}");
+        let error = toml::from_str::<RunConfig>(&format!("{MINIMAL}[train]\nepoch = 3\n"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("`epoch`") && error.contains("`epochs`"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -387,12 +469,19 @@ mod tests {
             ("[train]\nbatch = 1", "train.batch"),
             ("[train]\nepochs = 0", "train.epochs"),
             ("[train]\naccumulate = 0", "train.accumulate"),
-            ("[train.optimizer]\nlearning_rate = -1.0", "train.optimizer.learning_rate"),
-            ("[train.optimizer]\nbetas = [0.9, 1.0]", "train.optimizer.betas"),
+            (
+                "[train.optimizer]\nlearning_rate = -1.0",
+                "train.optimizer.learning_rate",
+            ),
+            (
+                "[train.optimizer]\nbetas = [0.9, 1.0]",
+                "train.optimizer.betas",
+            ),
             ("[model]\nencoder = \"resnet\"", "model.encoder"),
             ("[model]\nvariant = \"huge\"", "huge"),
         ] {
-            let config: RunConfig = toml::from_str(&format!("{MINIMAL}{line}\n")).expect("it parses");
+            let config: RunConfig =
+                toml::from_str(&format!("{MINIMAL}{line}\n")).expect("it parses");
             let error = config.check().expect_err(line).to_string();
             assert!(error.contains(field), "{line}: {error}");
         }

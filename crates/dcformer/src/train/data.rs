@@ -33,9 +33,13 @@ impl DataConfig {
 
     fn split(&self, split: Split) -> Result<DataSet> {
         Ok(match self {
-            Self::CtRate { root, exclude } => {
-                ct_rate::read(root, split, &ct_rate::Options { exclude: exclude.clone() })?
-            }
+            Self::CtRate { root, exclude } => ct_rate::read(
+                root,
+                split,
+                &ct_rate::Options {
+                    exclude: exclude.clone(),
+                },
+            )?,
             Self::Manifest { train, validation } => match (split, validation) {
                 (Split::Train, _) => manifest::read(train)?,
                 (Split::Validation, Some(path)) => manifest::read(path)?,
@@ -57,16 +61,24 @@ pub struct Pairs {
 impl Pairs {
     /// The samples of a data set that have a report.
     pub fn of(data: DataSet) -> Self {
-        let (samples, without): (Vec<_>, Vec<_>) = data
-            .samples
-            .into_iter()
-            .partition(|sample| sample.report.as_ref().is_some_and(|report| !report.trim().is_empty()));
-        Self { samples, without_report: without.len() }
+        let (samples, without): (Vec<_>, Vec<_>) = data.samples.into_iter().partition(|sample| {
+            sample
+                .report
+                .as_ref()
+                .is_some_and(|report| !report.trim().is_empty())
+        });
+        Self {
+            samples,
+            without_report: without.len(),
+        }
     }
 
     /// Their reports.
     pub fn reports(&self) -> Vec<&str> {
-        self.samples.iter().map(|sample| sample.report.as_deref().unwrap_or_default()).collect()
+        self.samples
+            .iter()
+            .map(|sample| sample.report.as_deref().unwrap_or_default())
+            .collect()
     }
 
     /// A number that changes when the list does.
@@ -76,9 +88,16 @@ impl Pairs {
         const PRIME: u64 = 0x0000_0100_0000_01b3;
         let bytes = self.samples.iter().flat_map(|sample| {
             let report = sample.report.as_deref().unwrap_or_default();
-            sample.name.bytes().chain([0]).chain(report.bytes()).chain([0])
+            sample
+                .name
+                .bytes()
+                .chain([0])
+                .chain(report.bytes())
+                .chain([0])
         });
-        bytes.fold(OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))
+        bytes.fold(OFFSET, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(PRIME)
+        })
     }
 }
 
@@ -111,7 +130,10 @@ impl VolumeSource {
         let room = ((memory_gb * 1e9 / bytes) as usize).min(samples.len());
         let mut source = Self {
             preprocess: preprocess.clone(),
-            places: samples.iter().map(|sample| (sample.path.clone(), sample.metadata)).collect(),
+            places: samples
+                .iter()
+                .map(|sample| (sample.path.clone(), sample.metadata))
+                .collect(),
             kept: Vec::new(),
         };
         let done = AtomicUsize::new(0);
@@ -131,7 +153,9 @@ impl VolumeSource {
 
     fn read(&self, index: usize) -> Result<Vec<f16>> {
         let (path, metadata) = &self.places[index];
-        let input = self.preprocess.run_file(path, metadata, &ScanOptions::default())?;
+        let input = self
+            .preprocess
+            .run_file(path, metadata, &ScanOptions::default())?;
         Ok(input.values.into_iter().map(f16::from_f32).collect())
     }
 
@@ -153,36 +177,57 @@ impl VolumeSource {
     pub fn batch(&self, indices: &[usize], shifts: &[[isize; 3]]) -> Result<Vec<f32>> {
         let shape = self.preprocess.shape;
         let mut out = vec![self.preprocess.pad_value; indices.len() * shape.voxels()];
-        out.par_chunks_mut(shape.voxels()).zip(indices).zip(shifts).try_for_each(|((out, &index), shift)| {
-            let read;
-            let values = match self.kept.get(index) {
-                Some(Some(values)) => values,
-                _ => {
-                    read = self.read(index)?;
-                    &read
-                }
-            };
-            copy_shifted(values, out, [shape.depth, shape.height, shape.width], *shift);
-            Ok::<(), Error>(())
-        })?;
+        out.par_chunks_mut(shape.voxels())
+            .zip(indices)
+            .zip(shifts)
+            .try_for_each(|((out, &index), shift)| {
+                let read;
+                let values = match self.kept.get(index) {
+                    Some(Some(values)) => values,
+                    _ => {
+                        read = self.read(index)?;
+                        &read
+                    }
+                };
+                copy_shifted(
+                    values,
+                    out,
+                    [shape.depth, shape.height, shape.width],
+                    *shift,
+                );
+                Ok::<(), Error>(())
+            })?;
         Ok(out)
     }
 }
 
 /// `out[z][y][x] = values[z - shift][..]` where that is inside.
-fn copy_shifted(values: &[f16], out: &mut [f32], [depth, height, width]: [usize; 3], shift: [isize; 3]) {
+fn copy_shifted(
+    values: &[f16],
+    out: &mut [f32],
+    [depth, height, width]: [usize; 3],
+    shift: [isize; 3],
+) {
     let from = |position: usize, axis: usize, size: usize| {
-        position.checked_add_signed(-shift[axis]).filter(|source| *source < size)
+        position
+            .checked_add_signed(-shift[axis])
+            .filter(|source| *source < size)
     };
-    let (first, last) = (shift[2].max(0) as usize, (width as isize + shift[2].min(0)).max(0) as usize);
+    let (first, last) = (
+        shift[2].max(0) as usize,
+        (width as isize + shift[2].min(0)).max(0) as usize,
+    );
     for z in 0..depth {
         for y in 0..height {
-            let (Some(source_z), Some(source_y)) = (from(z, 0, depth), from(y, 1, height)) else { continue };
+            let (Some(source_z), Some(source_y)) = (from(z, 0, depth), from(y, 1, height)) else {
+                continue;
+            };
             if first >= last {
                 continue;
             }
             let out = &mut out[(z * height + y) * width..][first..last];
-            let source = (source_z * height + source_y) * width + first.saturating_add_signed(-shift[2]);
+            let source =
+                (source_z * height + source_y) * width + first.saturating_add_signed(-shift[2]);
             for (out, value) in out.iter_mut().zip(&values[source..]) {
                 *out = value.to_f32();
             }
@@ -214,9 +259,15 @@ pub(super) fn text_of_step(report: &str, how: ReportText, random: &mut Random) -
 /// The sentences of a report; a full stop inside a number ends none.
 fn sentences(report: &str) -> impl Iterator<Item = &str> {
     let is_end = |(index, _): &(usize, &str)| {
-        report[index + 1..].chars().next().is_none_or(char::is_whitespace)
+        report[index + 1..]
+            .chars()
+            .next()
+            .is_none_or(char::is_whitespace)
     };
-    let ends = report.match_indices('.').filter(is_end).map(|(index, _)| index + 1);
+    let ends = report
+        .match_indices('.')
+        .filter(is_end)
+        .map(|(index, _)| index + 1);
     let mut start = 0;
     ends.chain([report.len()])
         .map(move |end| {
@@ -235,7 +286,10 @@ mod tests {
     fn sentences_end_at_full_stops_but_not_inside_numbers() {
         let report = "A nodule of 7.5 mm. No effusion.  Heart is normal";
         let found: Vec<&str> = sentences(report).collect();
-        assert_eq!(found, ["A nodule of 7.5 mm.", "No effusion.", "Heart is normal"]);
+        assert_eq!(
+            found,
+            ["A nodule of 7.5 mm.", "No effusion.", "Heart is normal"]
+        );
         assert_eq!(sentences("").count(), 0);
         assert_eq!(sentences(" . ").collect::<Vec<_>>(), ["."]);
     }
@@ -243,28 +297,57 @@ mod tests {
     #[test]
     fn a_step_reads_some_sentences_and_the_same_again() {
         let report = "One. Two. Three. Four.";
-        let text = |step| text_of_step(report, ReportText::Sentences, &mut Random::new(1, "text", step));
+        let text = |step| {
+            text_of_step(
+                report,
+                ReportText::Sentences,
+                &mut Random::new(1, "text", step),
+            )
+        };
         let texts: Vec<String> = (0..50).map(text).collect();
         assert_eq!(texts, (0..50).map(text).collect::<Vec<_>>());
         assert!(texts.iter().any(|text| text.matches('.').count() == 1));
         assert!(texts.iter().any(|text| text.matches('.').count() == 4));
-        assert!(texts.iter().all(|text| sentences(text).all(|sentence| report.contains(sentence))));
+        assert!(
+            texts
+                .iter()
+                .all(|text| sentences(text).all(|sentence| report.contains(sentence)))
+        );
     }
 
     #[test]
     fn a_shift_moves_every_voxel_and_pads_the_rest() {
         let size = [2, 3, 4];
-        let values: Vec<f16> = (0..24u8).map(|value| f16::from_f32(f32::from(value))).collect();
-        for shift in [[0, 0, 0], [1, 0, 0], [0, -1, 2], [-1, 2, -3], [0, 0, 4], [0, 0, -9], [5, 0, 0]] {
+        let values: Vec<f16> = (0..24u8)
+            .map(|value| f16::from_f32(f32::from(value)))
+            .collect();
+        for shift in [
+            [0, 0, 0],
+            [1, 0, 0],
+            [0, -1, 2],
+            [-1, 2, -3],
+            [0, 0, 4],
+            [0, 0, -9],
+            [5, 0, 0],
+        ] {
             let mut out = vec![-1.0; 24];
             copy_shifted(&values, &mut out, size, shift);
             for z in 0..2isize {
                 for y in 0..3isize {
                     for x in 0..4isize {
                         let [sz, sy, sx] = [z - shift[0], y - shift[1], x - shift[2]];
-                        let inside = (0..2).contains(&sz) && (0..3).contains(&sy) && (0..4).contains(&sx);
-                        let expected = if inside { ((sz * 3 + sy) * 4 + sx) as f32 } else { -1.0 };
-                        assert_eq!(out[((z * 3 + y) * 4 + x) as usize], expected, "{shift:?} at {z} {y} {x}");
+                        let inside =
+                            (0..2).contains(&sz) && (0..3).contains(&sy) && (0..4).contains(&sx);
+                        let expected = if inside {
+                            ((sz * 3 + sy) * 4 + sx) as f32
+                        } else {
+                            -1.0
+                        };
+                        assert_eq!(
+                            out[((z * 3 + y) * 4 + x) as usize],
+                            expected,
+                            "{shift:?} at {z} {y} {x}"
+                        );
                     }
                 }
             }

@@ -23,7 +23,10 @@ mod tests {
 
     #[test]
     fn it_rises_stays_or_falls_as_configured() {
-        let mut config = OptimizerConfig { warmup_steps: 10, ..OptimizerConfig::default() };
+        let mut config = OptimizerConfig {
+            warmup_steps: 10,
+            ..OptimizerConfig::default()
+        };
         assert_eq!(learning_rate(&config, 1.0, 0, 100), 0.1);
         assert_eq!(learning_rate(&config, 1.0, 9, 100), 1.0);
         assert_eq!(learning_rate(&config, 1.0, 99, 100), 1.0);

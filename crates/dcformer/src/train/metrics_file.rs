@@ -29,7 +29,9 @@ impl MetricsFile {
             Ok(file) => BufReader::new(file)
                 .lines()
                 .map_while(std::io::Result::ok)
-                .take_while(|line| serde_json::from_str::<Numbered>(line).is_ok_and(|line| line.step <= steps))
+                .take_while(|line| {
+                    serde_json::from_str::<Numbered>(line).is_ok_and(|line| line.step <= steps)
+                })
                 .flat_map(|line| [line, "\n".to_owned()])
                 .collect(),
         };
@@ -37,14 +39,25 @@ impl MetricsFile {
         let file = OpenOptions::new()
             .append(true)
             .open(path)
-            .map_err(|source| Error::Write { path: path.to_owned(), source })?;
-        Ok(Self { path: path.to_owned(), file })
+            .map_err(|source| Error::Write {
+                path: path.to_owned(),
+                source,
+            })?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+        })
     }
 
     /// Appends a line.
     pub(super) fn append(&mut self, report: &StepReport) -> Result<()> {
         let mut line = serde_json::to_string(report).expect("a report of numbers has a JSON form");
         line.push('\n');
-        self.file.write_all(line.as_bytes()).map_err(|source| Error::Write { path: self.path.clone(), source })
+        self.file
+            .write_all(line.as_bytes())
+            .map_err(|source| Error::Write {
+                path: self.path.clone(),
+                source,
+            })
     }
 }

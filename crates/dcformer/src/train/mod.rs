@@ -20,7 +20,8 @@ mod optimizer;
 mod run;
 
 pub use config::{
-    DataConfig, ModelChoice, OptimizerConfig, ReportText, RunConfig, Schedule, TextChoice, TrainConfig,
+    DataConfig, ModelChoice, OptimizerConfig, ReportText, RunConfig, Schedule, TextChoice,
+    TrainConfig,
 };
 pub use data::{Pairs, VolumeSource};
 pub use optimizer::AdamW;

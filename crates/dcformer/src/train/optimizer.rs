@@ -38,12 +38,20 @@ pub struct AdamW {
 impl AdamW {
     /// An optimiser that has taken no step.
     pub fn new(config: OptimizerConfig) -> Self {
-        Self { config, step: 0, moments: BTreeMap::new() }
+        Self {
+            config,
+            step: 0,
+            moments: BTreeMap::new(),
+        }
     }
 
     /// An optimiser that goes on.
     pub fn resume(config: OptimizerConfig, step: u64, moments: BTreeMap<String, Moments>) -> Self {
-        Self { config, step, moments }
+        Self {
+            config,
+            step,
+            moments,
+        }
     }
 
     /// Running means by the parameter's path in the module.
@@ -52,12 +60,29 @@ impl AdamW {
     }
 
     /// Moves every parameter that has a gradient.
-    pub fn step<M: Module>(&mut self, module: M, gradients: &ParameterGradients, learning_rate: f64) -> M {
+    pub fn step<M: Module>(
+        &mut self,
+        module: M,
+        gradients: &ParameterGradients,
+        learning_rate: f64,
+    ) -> M {
         self.step += 1;
-        module.map(&mut Stepper { optimizer: self, gradients, learning_rate, path: Vec::new() })
+        module.map(&mut Stepper {
+            optimizer: self,
+            gradients,
+            learning_rate,
+            path: Vec::new(),
+        })
     }
 
-    fn update(&mut self, path: &str, weights: &mut [f32], gradient: &[f32], rate: f64, decays: bool) {
+    fn update(
+        &mut self,
+        path: &str,
+        weights: &mut [f32],
+        gradient: &[f32],
+        rate: f64,
+        decays: bool,
+    ) {
         /// Values of one task.
         const CHUNK: usize = 1 << 14;
         let moments = self.moments.entry(path.to_owned()).or_default();
@@ -67,12 +92,21 @@ impl AdamW {
         let power = |beta: f64| 1.0 - beta.powi(i32::try_from(self.step).unwrap_or(i32::MAX));
         let step_size = (rate / power(b1)) as f32;
         let root_correction = power(b2).sqrt() as f32;
-        let keep = if decays { (1.0 - rate * self.config.weight_decay) as f32 } else { 1.0 };
+        let keep = if decays {
+            (1.0 - rate * self.config.weight_decay) as f32
+        } else {
+            1.0
+        };
         let (b1, b2, epsilon) = (b1 as f32, b2 as f32, self.config.epsilon as f32);
         weights
             .par_chunks_mut(CHUNK)
             .zip(gradient.par_chunks(CHUNK))
-            .zip(moments.mean.par_chunks_mut(CHUNK).zip(moments.square.par_chunks_mut(CHUNK)))
+            .zip(
+                moments
+                    .mean
+                    .par_chunks_mut(CHUNK)
+                    .zip(moments.square.par_chunks_mut(CHUNK)),
+            )
             .for_each(|((weights, gradient), (mean, square))| {
                 for index in 0..weights.len() {
                     let g = gradient[index];
@@ -94,18 +128,30 @@ pub struct ParameterGradients {
 impl ParameterGradients {
     /// Adds the gradients of a module's parameters, times `factor`.
     pub fn add<M: Module>(&mut self, module: &M, gradients: &Gradients, factor: f32) {
-        module.visit(&mut Collector { into: self, gradients, factor, path: Vec::new() });
+        module.visit(&mut Collector {
+            into: self,
+            gradients,
+            factor,
+            path: Vec::new(),
+        });
     }
 
     /// Norm of all gradients together.
     pub fn norm(&self) -> f64 {
-        let squares = self.by_path.values().flatten().map(|value| f64::from(*value).powi(2));
+        let squares = self
+            .by_path
+            .values()
+            .flatten()
+            .map(|value| f64::from(*value).powi(2));
         squares.sum::<f64>().sqrt()
     }
 
     /// Multiplies all gradients.
     pub fn scale(&mut self, factor: f32) {
-        self.by_path.values_mut().flatten().for_each(|value| *value *= factor);
+        self.by_path
+            .values_mut()
+            .flatten()
+            .for_each(|value| *value *= factor);
     }
 }
 
@@ -126,9 +172,18 @@ impl ModuleVisitor for Collector<'_> {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let Some(gradient) = param.val().grad(self.gradients) else { return };
-        let values: Vec<f32> = gradient.into_data().try_to_vec().expect("gradients are single precision");
-        let sums = self.into.by_path.entry(self.path.join(".")).or_insert_with(|| vec![0.0; values.len()]);
+        let Some(gradient) = param.val().grad(self.gradients) else {
+            return;
+        };
+        let values: Vec<f32> = gradient
+            .into_data()
+            .try_to_vec()
+            .expect("gradients are single precision");
+        let sums = self
+            .into
+            .by_path
+            .entry(self.path.join("."))
+            .or_insert_with(|| vec![0.0; values.len()]);
         for (sum, value) in sums.iter_mut().zip(values) {
             *sum += self.factor * value;
         }
@@ -153,11 +208,18 @@ impl ModuleMapper for Stepper<'_> {
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let path = self.path.join(".");
-        let Some(gradient) = self.gradients.by_path.get(&path) else { return param };
+        let Some(gradient) = self.gradients.by_path.get(&path) else {
+            return param;
+        };
         param.map(|tensor| {
             let (shape, device) = (tensor.dims(), tensor.device());
-            let mut weights: Vec<f32> = tensor.detach().into_data().try_to_vec().expect("weights are single precision");
-            self.optimizer.update(&path, &mut weights, gradient, self.learning_rate, D >= 2);
+            let mut weights: Vec<f32> = tensor
+                .detach()
+                .into_data()
+                .try_to_vec()
+                .expect("weights are single precision");
+            self.optimizer
+                .update(&path, &mut weights, gradient, self.learning_rate, D >= 2);
             Tensor::from_data(TensorData::new(weights, shape), &device).require_grad()
         })
     }
@@ -184,7 +246,11 @@ mod tests {
         let rate = 0.1;
         let mut expected: Vec<(f64, f64, f64)> = vec![
             (f64::from(values(linear.weight.val())[0]), 0.0, 0.0),
-            (f64::from(values(linear.bias.as_ref().expect("a bias").val())[0]), 0.0, 0.0),
+            (
+                f64::from(values(linear.bias.as_ref().expect("a bias").val())[0]),
+                0.0,
+                0.0,
+            ),
         ];
         for step in 1..=2 {
             let x = Tensor::<2>::from_data([[1.0, 2.0, -1.0], [0.5, -3.0, 2.0]], &device);
@@ -192,18 +258,32 @@ mod tests {
             let gradients = loss.backward();
             let mut collected = ParameterGradients::default();
             collected.add(&linear, &gradients, 1.0);
-            let first = [collected.by_path["weight"][0], collected.by_path["bias"][0]].map(f64::from);
-            for ((w, m, v), (g, decay)) in expected.iter_mut().zip(first.into_iter().zip([config.weight_decay, 0.0])) {
+            let first =
+                [collected.by_path["weight"][0], collected.by_path["bias"][0]].map(f64::from);
+            for ((w, m, v), (g, decay)) in expected
+                .iter_mut()
+                .zip(first.into_iter().zip([config.weight_decay, 0.0]))
+            {
                 *m = 0.9 * *m + 0.1 * g;
                 *v = 0.95 * *v + 0.05 * g * g;
-                let (corrected_m, corrected_v) = (*m / (1.0 - 0.9f64.powi(step)), *v / (1.0 - 0.95f64.powi(step)));
-                *w = *w * (1.0 - rate * decay) - rate * corrected_m / (corrected_v.sqrt() + config.epsilon);
+                let (corrected_m, corrected_v) = (
+                    *m / (1.0 - 0.9f64.powi(step)),
+                    *v / (1.0 - 0.95f64.powi(step)),
+                );
+                *w = *w * (1.0 - rate * decay)
+                    - rate * corrected_m / (corrected_v.sqrt() + config.epsilon);
             }
             linear = optimizer.step(linear, &collected, rate);
         }
-        let found = [values(linear.weight.val())[0], values(linear.bias.as_ref().expect("a bias").val())[0]];
+        let found = [
+            values(linear.weight.val())[0],
+            values(linear.bias.as_ref().expect("a bias").val())[0],
+        ];
         for (found, (expected, ..)) in found.into_iter().zip(expected) {
-            assert!((f64::from(found) - expected).abs() < 1e-6, "{found} is not {expected}");
+            assert!(
+                (f64::from(found) - expected).abs() < 1e-6,
+                "{found} is not {expected}"
+            );
         }
     }
 }

@@ -83,7 +83,12 @@ pub enum Outcome {
 /// # Errors
 /// If data cannot be read, nothing can be learnt from them, a file cannot be written, or the loss is not finite. The
 /// checkpoints written before stay.
-pub fn train(config: &RunConfig, folder: &Path, options: &RunOptions<'_>, observer: &dyn Observer) -> Result<Outcome> {
+pub fn train(
+    config: &RunConfig,
+    folder: &Path,
+    options: &RunOptions<'_>,
+    observer: &dyn Observer,
+) -> Result<Outcome> {
     config.check()?;
     let data = config.data.training()?;
     let problems = data.problems.clone();
@@ -92,7 +97,10 @@ pub fn train(config: &RunConfig, folder: &Path, options: &RunOptions<'_>, observ
         observer.problems(&problems, pairs.without_report);
     }
     let plan = Plan::new(config, pairs.samples.len())?;
-    std::fs::create_dir_all(folder).map_err(|source| Error::Write { path: folder.to_owned(), source })?;
+    std::fs::create_dir_all(folder).map_err(|source| Error::Write {
+        path: folder.to_owned(),
+        source,
+    })?;
     let checkpoints = Checkpoints::new(folder, config.train.keep_checkpoints);
     let fingerprint = pairs.fingerprint();
     let resumed = if options.resume {
@@ -101,7 +109,11 @@ pub fn train(config: &RunConfig, folder: &Path, options: &RunOptions<'_>, observ
         None
     };
     write_file(&folder.join("config.toml"), config.to_toml().as_bytes())?;
-    let Resumed { step, model, optimizer } = match resumed {
+    let Resumed {
+        step,
+        model,
+        optimizer,
+    } = match resumed {
         Some(resumed) => resumed,
         None => Resumed {
             step: 0,
@@ -111,7 +123,13 @@ pub fn train(config: &RunConfig, folder: &Path, options: &RunOptions<'_>, observ
     };
     let progress = |done, volumes| observer.reading(done, volumes);
     let memory_gb = config.train.volume_memory_gb;
-    let volumes = VolumeSource::load(&pairs.samples, &config.preprocess, memory_gb, &progress, options.stop)?;
+    let volumes = VolumeSource::load(
+        &pairs.samples,
+        &config.preprocess,
+        memory_gb,
+        &progress,
+        options.stop,
+    )?;
     let mut trainer = Trainer {
         config,
         plan,
@@ -128,7 +146,13 @@ pub fn train(config: &RunConfig, folder: &Path, options: &RunOptions<'_>, observ
     };
     observer.starting(step, plan.steps, pairs.samples.len());
     let save = |trainer: &Trainer<'_>| {
-        checkpoints.save(trainer.step, &trainer.model(), &trainer.optimizer, config, fingerprint)?;
+        checkpoints.save(
+            trainer.step,
+            &trainer.model(),
+            &trainer.optimizer,
+            config,
+            fingerprint,
+        )?;
         observer.checkpoint(trainer.step);
         Ok::<(), Error>(())
     };
@@ -138,7 +162,10 @@ pub fn train(config: &RunConfig, folder: &Path, options: &RunOptions<'_>, observ
         scope.spawn(move || {
             for step in step..plan.steps {
                 // The receiver hangs up when the run ends early.
-                if sender.send(plan.batches(config, step, pairs, volumes)).is_err() {
+                if sender
+                    .send(plan.batches(config, step, pairs, volumes))
+                    .is_err()
+                {
                     return;
                 }
             }
@@ -169,7 +196,13 @@ fn fresh_model(config: &RunConfig, pairs: &Pairs, device: &Device) -> Result<Mod
             let (text, bert, tokenizer) = load_bert(folder, &device)?;
             (text, Some(bert), tokenizer)
         }
-        TextChoice::Scratch { width, layers, heads, vocabulary, tokens } => {
+        TextChoice::Scratch {
+            width,
+            layers,
+            heads,
+            vocabulary,
+            tokens,
+        } => {
             let vocabulary = Vocabulary::learn(&pairs.reports(), *vocabulary);
             let text = BertConfig {
                 hidden_size: *width,
@@ -219,11 +252,22 @@ impl Plan {
         // The last, incomplete batch of an epoch is dropped, as the authors do.
         let steps_per_epoch = (pairs / effective) as u64;
         if steps_per_epoch == 0 {
-            return Err(Error::TooFewPairs { found: pairs, expected: effective });
+            return Err(Error::TooFewPairs {
+                found: pairs,
+                expected: effective,
+            });
         }
         let steps = steps_per_epoch * config.train.epochs as u64;
-        let checkpoint_every = config.train.checkpoint_every_steps.unwrap_or(steps_per_epoch);
-        Ok(Self { pairs, steps_per_epoch, steps, checkpoint_every })
+        let checkpoint_every = config
+            .train
+            .checkpoint_every_steps
+            .unwrap_or(steps_per_epoch);
+        Ok(Self {
+            pairs,
+            steps_per_epoch,
+            steps,
+            checkpoint_every,
+        })
     }
 
     fn epoch(&self, step: u64) -> u64 {
@@ -231,7 +275,13 @@ impl Plan {
     }
 
     /// The batches of a step, whose gradients are averaged.
-    fn batches(&self, config: &RunConfig, step: u64, pairs: &Pairs, volumes: &VolumeSource) -> Result<Vec<Batch>> {
+    fn batches(
+        &self,
+        config: &RunConfig,
+        step: u64,
+        pairs: &Pairs,
+        volumes: &VolumeSource,
+    ) -> Result<Vec<Batch>> {
         let order = epoch_order(self.pairs, config.seed, self.epoch(step));
         let effective = config.train.effective_batch();
         let first = (step % self.steps_per_epoch) as usize * effective;
@@ -240,7 +290,10 @@ impl Plan {
             .chunks(config.train.batch)
             .map(|indices| {
                 let shift = |random: &mut Random| {
-                    config.train.shift_voxels.map(|most| random.below(2 * most + 1) as isize - most as isize)
+                    config
+                        .train
+                        .shift_voxels
+                        .map(|most| random.below(2 * most + 1) as isize - most as isize)
                 };
                 let shifts: Vec<[isize; 3]> = indices.iter().map(|_| shift(&mut random)).collect();
                 let reports: Vec<&str> = indices
@@ -248,9 +301,17 @@ impl Plan {
                     .map(|&index| pairs.samples[index].report.as_deref().unwrap_or_default())
                     .collect();
                 let texts = (0..config.train.texts_per_volume)
-                    .map(|_| reports.iter().map(|report| text_of_step(report, config.train.report, &mut random)).collect())
+                    .map(|_| {
+                        reports
+                            .iter()
+                            .map(|report| text_of_step(report, config.train.report, &mut random))
+                            .collect()
+                    })
                     .collect();
-                Ok(Batch { volumes: volumes.batch(indices, &shifts)?, texts })
+                Ok(Batch {
+                    volumes: volumes.batch(indices, &shifts)?,
+                    texts,
+                })
             })
             .collect()
     }
@@ -271,7 +332,9 @@ struct Trainer<'a> {
 
 impl Trainer<'_> {
     fn clip(&self) -> &Clip {
-        self.clip.as_ref().expect("the network is out only during a step")
+        self.clip
+            .as_ref()
+            .expect("the network is out only during a step")
     }
 
     /// The model as it is now, for inference and saving.
@@ -300,7 +363,10 @@ impl Trainer<'_> {
                 self.metrics.append(&report)?;
                 observer.step(&report);
             }
-            if stopping || self.step.is_multiple_of(self.plan.checkpoint_every) || self.step == self.plan.steps {
+            if stopping
+                || self.step.is_multiple_of(self.plan.checkpoint_every)
+                || self.step == self.plan.steps
+            {
                 save(self)?;
             }
             if stopping {
@@ -313,7 +379,8 @@ impl Trainer<'_> {
     fn take_step(&mut self, batches: Vec<Batch>, started: Instant) -> Result<StepReport> {
         let step = self.step;
         // Dropout draws from the device's stream: started anew each step, it is the same after a resume.
-        self.device.seed(Random::new(self.config.seed, "dropout of step", step).bits());
+        self.device
+            .seed(Random::new(self.config.seed, "dropout of step", step).bits());
         let mut gradients = ParameterGradients::default();
         let mut loss_sum = 0.0;
         let count = batches.len();
@@ -321,14 +388,20 @@ impl Trainer<'_> {
             let loss = self.loss(batch)?;
             let value = f64::from(loss.clone().into_scalar::<f32>());
             if !value.is_finite() {
-                return Err(Error::LossNotFinite { step: step + 1, loss: value });
+                return Err(Error::LossNotFinite {
+                    step: step + 1,
+                    loss: value,
+                });
             }
             loss_sum += value;
             gradients.add(self.clip(), &loss.backward(), 1.0 / count as f32);
         }
         let gradient_norm = gradients.norm();
         if !gradient_norm.is_finite() {
-            return Err(Error::LossNotFinite { step: step + 1, loss: gradient_norm });
+            return Err(Error::LossNotFinite {
+                step: step + 1,
+                loss: gradient_norm,
+            });
         }
         if let Some(most) = self.config.train.clip_gradient_norm
             && gradient_norm > most
@@ -336,8 +409,16 @@ impl Trainer<'_> {
             gradients.scale((most / gradient_norm) as f32);
         }
         let train = &self.config.train;
-        let rate = learning_rate(&train.optimizer, train.peak_learning_rate(), step, self.plan.steps);
-        let clip = self.clip.take().expect("the network is out only during a step");
+        let rate = learning_rate(
+            &train.optimizer,
+            train.peak_learning_rate(),
+            step,
+            self.plan.steps,
+        );
+        let clip = self
+            .clip
+            .take()
+            .expect("the network is out only during a step");
         self.clip = Some(self.optimizer.step(clip, &gradients, rate));
         self.step += 1;
         let pairs = train.effective_batch() as f64;
@@ -355,7 +436,10 @@ impl Trainer<'_> {
     fn loss(&self, batch: Batch) -> Result<Tensor<1>> {
         let shape = self.config.preprocess.shape;
         let count = batch.texts[0].len();
-        let data = TensorData::new(batch.volumes, [count, 1, shape.depth, shape.height, shape.width]);
+        let data = TensorData::new(
+            batch.volumes,
+            [count, 1, shape.depth, shape.height, shape.width],
+        );
         let volumes = Tensor::<5>::from_data(data, &self.device);
         let views = batch.texts.len();
         let texts = self.tokenizer.encode_batch(&batch.texts.concat())?;
@@ -363,7 +447,8 @@ impl Trainer<'_> {
         let images = clip.encode_image(volumes)?;
         let texts = clip.encode_text(&texts)?;
         let loss = |view: usize| {
-            clip.logit_scale.loss(images.clone(), texts.clone().narrow(0, view * count, count))
+            clip.logit_scale
+                .loss(images.clone(), texts.clone().narrow(0, view * count, count))
         };
         let sum = (1..views).fold(loss(0), |sum, view| sum + loss(view));
         Ok(sum / views as f64)

@@ -101,7 +101,11 @@ impl Thorax {
         let chambers = heart.chambers.map(|chamber| chamber.inflated(margin));
         let breast = |sign: f32| {
             let size = 34.0 + 0.8 * patient.fat;
-            let center = [sign * 0.55 * patient.cage[0], -patient.cage[1] - 10.0, lerp(z[0], z[1], 0.36)];
+            let center = [
+                sign * 0.55 * patient.cage[0],
+                -patient.cage[1] - 10.0,
+                lerp(z[0], z[1], 0.36),
+            ];
             Ellipsoid::upright(center, [1.25 * size, size, 1.3 * size])
         };
         Self {
@@ -113,9 +117,19 @@ impl Thorax {
             dome_drop: 0.24 * patient.lung_height,
             heart: chambers,
             heart_z: [0, 1].map(|end| {
-                let reach = |e: &Ellipsoid| if end == 0 { e.center[2] - e.reach()[2] } else { e.center[2] + e.reach()[2] };
+                let reach = |e: &Ellipsoid| {
+                    if end == 0 {
+                        e.center[2] - e.reach()[2]
+                    } else {
+                        e.center[2] + e.reach()[2]
+                    }
+                };
                 let ends = chambers.iter().map(reach);
-                if end == 0 { ends.fold(f32::INFINITY, f32::min) - 8.0 } else { ends.fold(f32::NEG_INFINITY, f32::max) + 8.0 }
+                if end == 0 {
+                    ends.fold(f32::INFINITY, f32::min) - 8.0
+                } else {
+                    ends.fold(f32::NEG_INFINITY, f32::max) + 8.0
+                }
             }),
             scoliosis: patient.scoliosis,
             breasts: patient.female.then(|| [breast(-1.0), breast(1.0)]),
@@ -124,7 +138,10 @@ impl Thorax {
 
     /// Lowest and highest point of the lungs; the carina is at 0.
     pub(in super::super) fn extent(patient: &Patient) -> [f32; 2] {
-        [-CARINA * patient.lung_height, (1.0 - CARINA) * patient.lung_height]
+        [
+            -CARINA * patient.lung_height,
+            (1.0 - CARINA) * patient.lung_height,
+        ]
     }
 
     /// Height of a relative height.
@@ -137,7 +154,8 @@ impl Thorax {
         let t = (z - self.z[0]) / (self.z[1] - self.z[0]);
         let s = ((t - 0.3) / 0.72).clamp(0.0, 1.0);
         let below = (0.3 - t).max(0.0);
-        let width = self.cage[0] * ((1.0 - s.powf(2.2)).powf(0.62) - 0.22 * below * below).max(0.02);
+        let width =
+            self.cage[0] * ((1.0 - s.powf(2.2)).powf(0.62) - 0.22 * below * below).max(0.02);
         let depth = self.cage[1] * ((1.0 - s.powf(2.6)).powf(0.55) - 0.2 * below * below).max(0.02);
         let shoulders = smoothstep(0.62, 1.0, t);
         let neck = smoothstep(1.0, 1.2, t);
@@ -151,7 +169,11 @@ impl Thorax {
             (0.85, [20.0, 32.0, 20.0]),
             (1.00, [34.0, 34.0, 30.0]),
         ];
-        let upper = WIDTHS.iter().position(|(height, _)| *height > t).unwrap_or(WIDTHS.len() - 1).max(1);
+        let upper = WIDTHS
+            .iter()
+            .position(|(height, _)| *height > t)
+            .unwrap_or(WIDTHS.len() - 1)
+            .max(1);
         let ((t0, low), (t1, high)) = (WIDTHS[upper - 1], WIDTHS[upper]);
         let at = smoothstep(t0, t1, t);
         Level {
@@ -190,9 +212,17 @@ impl Thorax {
         let cage = squircle(x, yc, level.radius, 0.34);
         let diaphragm = level.z - self.diaphragm_at(x, yc);
         if cage > 6.0 {
-            return Field { cage, lung: cage, diaphragm };
+            return Field {
+                cage,
+                lung: cage,
+                diaphragm,
+            };
         }
-        let mut lung = smooth_max(cage, 31.0 - (x * x + (y - level.spine_y - 9.0).powi(2)).sqrt(), 8.0);
+        let mut lung = smooth_max(
+            cage,
+            31.0 - (x * x + (y - level.spine_y - 9.0).powi(2)).sqrt(),
+            8.0,
+        );
         let v = (yc / level.radius[1]).clamp(-1.0, 1.0);
         let [front, middle, back] = level.mediastinum;
         let half = lerp(middle, if v < 0.0 { front } else { back }, v * v);
@@ -200,11 +230,17 @@ impl Thorax {
         if level.heart {
             let point = [x, y, level.z];
             let nearest = self.heart.iter().map(|chamber| chamber.distance(point));
-            let heart = nearest.reduce(|a, b| smooth_min(a, b, 14.0)).unwrap_or(f32::INFINITY);
+            let heart = nearest
+                .reduce(|a, b| smooth_min(a, b, 14.0))
+                .unwrap_or(f32::INFINITY);
             lung = smooth_max(lung, -heart, 7.0);
         }
         lung = smooth_max(lung, -0.8 * diaphragm, 7.0);
-        Field { cage, lung, diaphragm }
+        Field {
+            cage,
+            lung,
+            diaphragm,
+        }
     }
 
     /// [`Thorax::field`]'s lung at any point.
@@ -225,7 +261,11 @@ impl Thorax {
         };
         let right = dome(self.domes[0], -0.5 * a, 0.56 * a);
         let left = dome(self.domes[1], 0.52 * a, 0.54 * a);
-        let middle = dome(0.5 * (self.domes[0] + self.domes[1]) - 16.0, 0.05 * a, 0.8 * a);
+        let middle = dome(
+            0.5 * (self.domes[0] + self.domes[1]) - 16.0,
+            0.05 * a,
+            0.8 * a,
+        );
         smooth_max(smooth_max(right, left, 16.0), middle, 16.0)
     }
 
@@ -243,12 +283,23 @@ impl Thorax {
 
     /// Side and lobe of a point of a lung.
     pub(in super::super) fn lobe(&self, point: Point) -> (Side, Lobe) {
-        let side = if point[0] < 0.0 { Side::Right } else { Side::Left };
+        let side = if point[0] < 0.0 {
+            Side::Right
+        } else {
+            Side::Left
+        };
         if self.oblique_fissure(point) < 0.0 {
             return (side, Lobe::Lower);
         }
         let lingula = if side == Side::Left { 14.0 } else { 0.0 };
-        (side, if self.horizontal_fissure(point) < -lingula { Lobe::Middle } else { Lobe::Upper })
+        (
+            side,
+            if self.horizontal_fissure(point) < -lingula {
+                Lobe::Middle
+            } else {
+                Lobe::Upper
+            },
+        )
     }
 
     /// The point of the inner chest wall at an angle around the trunk: 0 is straight back, `PI` straight to the front,
@@ -258,9 +309,17 @@ impl Thorax {
         let (sin, cos) = angle.sin_cos();
         // Along the ray, the squircle's outline solves r^2 - s cos^2 sin^2 r^4 = 1 in the cage's own units.
         let q = 0.34 * sin * sin * cos * cos;
-        let r = if q < 1e-4 { 1.0 } else { ((1.0 - (1.0 - 4.0 * q).sqrt()) / (2.0 * q)).sqrt() };
+        let r = if q < 1e-4 {
+            1.0
+        } else {
+            ((1.0 - (1.0 - 4.0 * q).sqrt()) / (2.0 * q)).sqrt()
+        };
         let [a, b] = level.radius;
-        [side.sign() * (a * r + outwards) * sin + level.shift_x, level.center_y + (b * r + outwards) * cos, z]
+        [
+            side.sign() * (a * r + outwards) * sin + level.shift_x,
+            level.center_y + (b * r + outwards) * cos,
+            z,
+        ]
     }
 
     /// Shifts a point of the straight patient to where the bent patient has it.
@@ -324,7 +383,8 @@ mod tests {
                 let level = thorax.level(z as f32);
                 for y in (-130..130).step_by(5) {
                     for x in (-170..170).step_by(5) {
-                        let inside = level.t < 1.02 && thorax.field(&level, x as f32, y as f32).lung < 0.0;
+                        let inside =
+                            level.t < 1.02 && thorax.field(&level, x as f32, y as f32).lung < 0.0;
                         voxels += i32::from(inside);
                     }
                 }
@@ -340,7 +400,9 @@ mod tests {
         for angle in [0.2, 0.8, 1.5, 2.4, 3.0] {
             let point = thorax.wall(Side::Left, angle, 10.0, 0.0);
             let level = thorax.level(10.0);
-            let distance = thorax.field(&level, point[0] - level.shift_x, point[1]).cage;
+            let distance = thorax
+                .field(&level, point[0] - level.shift_x, point[1])
+                .cage;
             assert!(distance.abs() < 1.0, "{angle}: {distance}");
         }
     }
