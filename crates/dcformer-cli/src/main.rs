@@ -8,6 +8,7 @@ mod command;
 mod interrupt;
 mod output;
 mod progress;
+mod summary;
 
 use std::process::ExitCode;
 

@@ -225,6 +225,16 @@ pub enum Error {
         what: &'static str,
     },
 
+    /// A run would replace another.
+    #[error(
+        "{}: the folder holds a run with checkpoints; pass --resume to go on with it, or choose another folder",
+        folder.display()
+    )]
+    RunExists {
+        /// Folder of the run.
+        folder: PathBuf,
+    },
+
     /// There is not one full batch.
     #[error(
         "found {found} pairs of scan and report, expected at least {expected}, one batch; add data or lower train.batch"

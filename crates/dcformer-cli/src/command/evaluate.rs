@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use dcformer::checkpoint::Model;
 use dcformer::detect::Detector;
 use dcformer::evaluate::{Bootstrap, Evaluation, Predictions, Threshold};
+use dcformer::report::Report;
 use dcformer_volume::ct_rate::{self, Split};
 use dcformer_volume::dataset::{DataSet, Sample};
 use dcformer_volume::manifest;
@@ -15,6 +16,7 @@ use crate::args::{Format, Runtime};
 use crate::command::train::say_problems;
 use crate::output::{self, Align};
 use crate::progress::{Progress, note};
+use crate::summary::cases;
 
 /// Measure a model on labelled scans
 #[derive(Debug, Args)]
@@ -37,6 +39,9 @@ pub(crate) struct Evaluate {
     /// Seed of the resamples
     #[arg(long, value_name = "SEED", default_value_t = Bootstrap::default().seed)]
     seed: u64,
+    /// Also write a report as one HTML file
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     #[command(flatten)]
     format: Format,
     #[command(flatten)]
@@ -67,6 +72,20 @@ impl Evaluate {
             seed: self.seed,
         };
         let evaluation = scored.evaluate(threshold, bootstrap)?;
+        if let Some(path) = &self.report {
+            let report = Report {
+                title: format!("{} on {}", self.model.display(), self.data.display()),
+                summary: format!(
+                    "{} volumes of {} patients.",
+                    evaluation.volumes, evaluation.patients
+                ),
+                command: "dcformer evaluate".to_owned(),
+                cases: cases(&scored, &evaluation, detector.preprocess())?,
+                evaluation: Some(evaluation.clone()),
+                ..Report::default()
+            };
+            report.write(path)?;
+        }
         if self.format.json {
             output::json(&evaluation)
         } else {

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use burn::module::Module;
 use burn::tensor::Device;
 use dcformer_volume::preprocess::Preprocess;
 use serde::{Deserialize, Serialize};
@@ -82,6 +83,11 @@ impl Model {
             config,
             tokenizer,
         }
+    }
+
+    /// Learnt and running numbers of the network.
+    pub fn parameters(&self) -> usize {
+        self.clip.num_params()
     }
 
     /// Loads a model folder.

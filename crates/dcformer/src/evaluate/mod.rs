@@ -84,6 +84,31 @@ impl Predictions {
         &self.label_names
     }
 
+    /// Score of a volume for a label.
+    ///
+    /// # Panics
+    /// If there is no such volume or label.
+    pub fn score(&self, volume: usize, label: usize) -> f32 {
+        self.scores[self.index(volume, label)]
+    }
+
+    /// What is true of a volume, if it is known.
+    ///
+    /// # Panics
+    /// As [`score`](Self::score).
+    pub fn label(&self, volume: usize, label: usize) -> Option<bool> {
+        self.labels[self.index(volume, label)]
+    }
+
+    fn index(&self, volume: usize, label: usize) -> usize {
+        let names = self.label_names.len();
+        assert!(
+            label < names,
+            "there are {names} labels, asked for number {label}"
+        );
+        volume * names + label
+    }
+
     /// Every score whose label is known, with the label.
     fn known(&self) -> impl Iterator<Item = (f32, bool)> {
         self.scores

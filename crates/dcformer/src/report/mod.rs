@@ -5,6 +5,7 @@
 
 mod case;
 mod chart;
+mod choice;
 mod html;
 mod page;
 mod picture;
@@ -16,6 +17,7 @@ use crate::evaluate::Evaluation;
 use crate::{Error, Result};
 
 pub use case::{Case, CaseFinding, Verdict};
+pub use choice::{Choice, choose_cases};
 pub use picture::{Picture, Scan};
 
 /// What a report shows; every part that is empty is left out.

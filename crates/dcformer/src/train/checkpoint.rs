@@ -109,6 +109,11 @@ impl Checkpoints {
         Ok(found)
     }
 
+    /// Whether there is a checkpoint.
+    pub(super) fn exist(&self) -> Result<bool> {
+        Ok(!self.list()?.is_empty())
+    }
+
     /// The newest checkpoint, if there is one of this configuration and data.
     pub(super) fn resume(
         &self,

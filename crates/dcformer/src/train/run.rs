@@ -105,6 +105,10 @@ pub fn train(
     let fingerprint = pairs.fingerprint();
     let resumed = if options.resume {
         checkpoints.resume(config, fingerprint, &options.device)?
+    } else if checkpoints.exist()? {
+        return Err(Error::RunExists {
+            folder: folder.to_owned(),
+        });
     } else {
         None
     };
