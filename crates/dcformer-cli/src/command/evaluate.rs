@@ -174,28 +174,28 @@ impl Scored {
         })
     }
 
+    /// Scores and labels side by side.
+    pub(crate) fn predictions(&self) -> anyhow::Result<Predictions> {
+        Ok(Predictions::new(
+            self.names.clone(),
+            self.scores.concat(),
+            self.labels.concat(),
+        )?)
+    }
+
     /// Measures the scores.
     pub(crate) fn evaluate(
         &self,
         threshold: Threshold,
         bootstrap: Bootstrap,
     ) -> anyhow::Result<Evaluation> {
-        let predictions = Predictions::new(
-            self.names.clone(),
-            self.scores.concat(),
-            self.labels.concat(),
-        )?;
         let patients: Vec<&str> = self
             .samples
             .iter()
             .map(|sample| sample.patient.as_str())
             .collect();
-        Ok(Evaluation::new(
-            &predictions,
-            &patients,
-            threshold,
-            bootstrap,
-        )?)
+        let predictions = self.predictions()?;
+        Ok(Evaluation::new(&predictions, &patients, threshold, bootstrap)?)
     }
 }
 
