@@ -165,7 +165,7 @@ fn run_config(phantoms: &Path, seed: u64) -> RunConfig {
         train: TrainConfig {
             epochs: 20,
             batch: 16,
-            report: ReportText::Sentences,
+            report: ReportText::Sentences { most: 1 },
             texts_per_volume: 4,
             clip_gradient_norm: Some(1.0),
             optimizer: OptimizerConfig {

@@ -336,9 +336,12 @@ pub enum ReportText {
     /// All of it, as the authors do.
     #[default]
     Whole,
-    /// A random choice of its sentences in random order, from one to all, drawn anew each time: short texts, such as
-    /// prompts are, are then as familiar as long ones.
-    Sentences,
+    /// A few of its sentences, drawn anew each time, in random order: short texts, such as prompts are, are then as
+    /// familiar as long ones, and one sentence says one thing, which a small text encoder learns first.
+    Sentences {
+        /// Each time from one to this many.
+        most: usize,
+    },
 }
 
 /// AdamW (arXiv 1711.05101) and its schedule.

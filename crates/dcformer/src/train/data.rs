@@ -246,10 +246,10 @@ pub(super) fn epoch_order(pairs: usize, seed: u64, epoch: u64) -> Vec<usize> {
 pub(super) fn text_of_step(report: &str, how: ReportText, random: &mut Random) -> String {
     match how {
         ReportText::Whole => report.to_owned(),
-        ReportText::Sentences => {
+        ReportText::Sentences { most } => {
             let mut sentences: Vec<&str> = sentences(report).collect();
             random.shuffle(&mut sentences);
-            let keep = 1 + random.below(sentences.len().max(1));
+            let keep = 1 + random.below(most.min(sentences.len()).max(1));
             sentences.truncate(keep);
             sentences.join(" ")
         }
@@ -300,7 +300,7 @@ mod tests {
         let text = |step| {
             text_of_step(
                 report,
-                ReportText::Sentences,
+                ReportText::Sentences { most: 9 },
                 &mut Random::new(1, "text", step),
             )
         };

@@ -24,5 +24,5 @@ pub use config::{
     TrainConfig,
 };
 pub use data::{Pairs, VolumeSource};
-pub use optimizer::AdamW;
+pub use optimizer::{AdamW, Moments, ParameterGradients};
 pub use run::{Observer, Outcome, RunOptions, StepReport, train};
