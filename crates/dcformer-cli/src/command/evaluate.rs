@@ -195,7 +195,12 @@ impl Scored {
             .map(|sample| sample.patient.as_str())
             .collect();
         let predictions = self.predictions()?;
-        Ok(Evaluation::new(&predictions, &patients, threshold, bootstrap)?)
+        Ok(Evaluation::new(
+            &predictions,
+            &patients,
+            threshold,
+            bootstrap,
+        )?)
     }
 }
 
