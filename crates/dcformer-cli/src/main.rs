@@ -8,6 +8,7 @@ mod command;
 mod interrupt;
 mod output;
 mod progress;
+mod scan_args;
 mod summary;
 
 use std::process::ExitCode;
@@ -28,7 +29,7 @@ use crate::command::Command;
         dcformer detect --model MODEL scan.nii.gz            what is in this scan?\n  \
         dcformer import official.pth --vocab vocab.txt --out MODEL   bring the authors' weights"
 )]
-struct Program {
+pub(crate) struct Program {
     #[command(subcommand)]
     command: Command,
 }

@@ -161,13 +161,15 @@ impl Detector {
         } = input;
         let shape = [1, 1, shape.depth, shape.height, shape.width];
         let probabilities = self.probabilities(values, shape)?.remove(0);
-        let finding = |(name, probability): (&String, f32)| Finding {
+        Ok((self.findings(&probabilities), notes))
+    }
+
+    /// Probabilities with their names.
+    pub fn findings(&self, probabilities: &[f32]) -> Vec<Finding> {
+        let finding = |(name, &probability): (&String, &f32)| Finding {
             name: name.clone(),
             probability,
         };
-        Ok((
-            self.names.iter().zip(probabilities).map(finding).collect(),
-            notes,
-        ))
+        self.names.iter().zip(probabilities).map(finding).collect()
     }
 }

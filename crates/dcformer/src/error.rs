@@ -225,6 +225,41 @@ pub enum Error {
         what: &'static str,
     },
 
+    /// A file lacks a tensor.
+    #[error("{}: there is no {expected}, found {}", path.display(), quoted(found))]
+    NoTensor {
+        /// File.
+        path: PathBuf,
+        /// Names that would do.
+        expected: &'static str,
+        /// Names that are there, the first few.
+        found: Vec<String>,
+    },
+
+    /// A tensor has another shape than its use.
+    #[error("{}: `{tensor}` is {found:?}, expected {expected}", path.display())]
+    TensorShape {
+        /// File.
+        path: PathBuf,
+        /// Name of the tensor.
+        tensor: String,
+        /// Its sizes.
+        found: Vec<usize>,
+        /// What would be right.
+        expected: &'static str,
+    },
+
+    /// A label is neither 0 nor 1.
+    #[error("{}: `labels` is {found} at position {index}, expected 0, 1, or -1 for unknown", path.display())]
+    LabelValue {
+        /// File.
+        path: PathBuf,
+        /// Position in the flattened tensor.
+        index: usize,
+        /// The value.
+        found: f64,
+    },
+
     /// A run would replace another.
     #[error(
         "{}: the folder holds a run with checkpoints; pass --resume to go on with it, or choose another folder",
@@ -316,4 +351,12 @@ impl fmt::Display for WeightReport {
         }
         Ok(())
     }
+}
+
+fn quoted(names: &[String]) -> String {
+    if names.is_empty() {
+        return "nothing".to_owned();
+    }
+    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    names.join(", ")
 }

@@ -9,14 +9,17 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod checkpoint;
 pub mod complexity;
 pub mod detect;
+pub mod embed;
 mod error;
 pub mod evaluate;
 pub mod models;
 pub mod random;
 pub mod report;
+pub mod tensors;
 pub mod text;
 pub mod train;
 

@@ -48,10 +48,20 @@ pub(crate) struct Evaluate {
     runtime: Runtime,
 }
 
+/// Which scores count as present.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum ThresholdChoice {
+pub(crate) enum ThresholdChoice {
     Half,
     RocCorner,
+}
+
+impl ThresholdChoice {
+    pub(crate) fn threshold(self) -> Threshold {
+        match self {
+            Self::Half => Threshold::Half,
+            Self::RocCorner => Threshold::RocCorner,
+        }
+    }
 }
 
 impl Evaluate {
@@ -62,16 +72,12 @@ impl Evaluate {
         let model = Model::load(&self.model, &device)
             .with_context(|| format!("cannot load the model in {}", self.model.display()))?;
         let detector = Detector::new(&model, &device)?;
-        let threshold = match self.threshold {
-            ThresholdChoice::Half => Threshold::Half,
-            ThresholdChoice::RocCorner => Threshold::RocCorner,
-        };
         let scored = Scored::new(&detector, &data)?;
         let bootstrap = Bootstrap {
             resamples: self.resamples,
             seed: self.seed,
         };
-        let evaluation = scored.evaluate(threshold, bootstrap)?;
+        let evaluation = scored.evaluate(self.threshold.threshold(), bootstrap)?;
         if let Some(path) = &self.report {
             let report = Report {
                 title: format!("{} on {}", self.model.display(), self.data.display()),

@@ -15,8 +15,10 @@ mod official;
 mod pickle;
 mod weights;
 
+pub(crate) use apply::{OwnedTensor, write_safetensors};
 pub(crate) use folder::write_file;
 pub use folder::{FORMAT_VERSION, Model, ModelConfig};
 pub use huggingface::{load_bert, read_bert_config};
 pub use import::{ImportOptions, import};
 pub use official::{Duplicates, export};
+pub(crate) use weights::Weights;

@@ -1,0 +1,62 @@
+//! `dcformer complexity`: what does a network cost?
+
+use anyhow::ensure;
+use clap::Args;
+use dcformer::complexity::{Shape3, table};
+
+use crate::args::Format;
+use crate::output::{self, Align};
+
+/// Parameters and multiply-adds of every network
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  dcformer complexity --shape 128,256,256 --json")]
+pub(crate) struct Complexity {
+    /// Voxels of the volume
+    #[arg(long, value_name = "D,H,W", value_delimiter = ',', num_args = 3, default_values_t = [256_u64, 512, 512])]
+    shape: Vec<u64>,
+    #[command(flatten)]
+    format: Format,
+}
+
+impl Complexity {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        /// Larger than any volume, and small enough that no count overflows.
+        const LARGEST: u64 = 1 << 14;
+        ensure!(
+            self.shape.iter().all(|size| (1..=LARGEST).contains(size)),
+            "--shape is {:?}, expected three sizes from 1 to {LARGEST}",
+            self.shape
+        );
+        let rows = table(Shape3 {
+            depth: self.shape[0],
+            height: self.shape[1],
+            width: self.shape[2],
+        });
+        if self.format.json {
+            return output::json(&rows);
+        }
+        let rows: Vec<Vec<String>> = rows
+            .iter()
+            .map(|row| {
+                let projected = row
+                    .params_with_projection
+                    .map_or("-".to_owned(), |params| params.to_string());
+                vec![
+                    row.model.to_owned(),
+                    row.variant.clone(),
+                    row.params.to_string(),
+                    projected,
+                    format!("{:.4}", row.gmacs),
+                ]
+            })
+            .collect();
+        let headings = [
+            ("model", Align::Left),
+            ("variant", Align::Left),
+            ("parameters", Align::Right),
+            ("with projection", Align::Right),
+            ("GMACs", Align::Right),
+        ];
+        output::table(&headings, &rows)
+    }
+}
