@@ -254,7 +254,7 @@ mod tests {
                     let text = fill(template, &example(index, laterality), &mut random);
                     assert!(!text.contains(['{', '}']), "{text}");
                     assert!(
-                        text.ends_with('.') && text.starts_with(char::is_uppercase),
+                        text.ends_with(['.', '?']) && text.starts_with(char::is_uppercase),
                         "{text}"
                     );
                 }
