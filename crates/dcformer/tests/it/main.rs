@@ -8,6 +8,8 @@ mod configs;
 mod golden;
 // Files that are damaged, or made to do harm.
 mod hostile;
+// Small runs on phantoms.
+mod training;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
