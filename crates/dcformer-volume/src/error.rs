@@ -265,7 +265,7 @@ pub enum Error {
     },
 
     /// A folder or file holds DICOM, but no CT series, or no DICOM at all.
-    #[error("{}: no CT series; found {found}", path.display())]
+    #[error("{}: no CT series; found {found}; pass a folder with the slices of a CT scan", path.display())]
     NoCtSeries {
         /// Folder or file.
         path: PathBuf,
@@ -328,8 +328,8 @@ pub enum Error {
 
     /// The slices of a scan with a tilted gantry, where that is to be refused.
     #[error(
-        "{}: the gantry was tilted by {degrees:.1} degrees (slices shift by {shift_mm:.1} mm against each other); allow \
-         the correction of tilt, or choose a series without",
+        "{}: the gantry was tilted by {degrees:.1} degrees (slices shift by {shift_mm:.1} mm against each other); let the \
+         tilt be corrected, or choose a series without",
         folder.display()
     )]
     GantryTilt {
