@@ -21,8 +21,15 @@ const PATIENTS: u64 = 4;
 fn main() -> io::Result<()> {
     let mut arguments = env::args().skip(1);
     let folder = PathBuf::from(arguments.next().unwrap_or_else(|| "phantom_sheets".into()));
-    let columns = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(192);
-    let config = PhantomConfig { columns, slice_spacing_mm: vec![2.5], ..PhantomConfig::default() };
+    let columns = arguments
+        .next()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(192);
+    let config = PhantomConfig {
+        columns,
+        slice_spacing_mm: vec![2.5],
+        ..PhantomConfig::default()
+    };
     fs::create_dir_all(&folder)?;
     for sheet in 0..=ABNORMALITIES.len() {
         let name = match sheet.checked_sub(1) {
@@ -31,20 +38,33 @@ fn main() -> io::Result<()> {
         };
         let rows: Vec<Phantom> = (0..PATIENTS)
             .map(|patient| {
-                let image = Image { patient: patient + 10, ..Image::default() };
+                let image = Image {
+                    patient: patient + 10,
+                    ..Image::default()
+                };
                 generate_with(&config, 3, image, |labels| {
                     *labels = std::array::from_fn(|index| index + 1 == sheet);
                 })
             })
             .collect();
-        fs::write(folder.join(format!("{sheet:02}_{name}.pgm")), picture(&rows))?;
+        fs::write(
+            folder.join(format!("{sheet:02}_{name}.pgm")),
+            picture(&rows),
+        )?;
     }
     Ok(())
 }
 
 /// One row a patient: three axial, two coronal, one sagittal view in both windows.
 fn picture(phantoms: &[Phantom]) -> Vec<u8> {
-    let views: [(usize, f64); 6] = [(2, 0.75), (2, 0.52), (2, 0.3), (1, 0.42), (1, 0.62), (0, 0.5)];
+    let views: [(usize, f64); 6] = [
+        (2, 0.75),
+        (2, 0.52),
+        (2, 0.3),
+        (1, 0.42),
+        (1, 0.62),
+        (0, 0.5),
+    ];
     let [width, height] = [VIEW[0] * views.len(), VIEW[1] * 2 * phantoms.len()];
     let mut pixels = vec![0; width * height];
     for (row, phantom) in phantoms.iter().enumerate() {
@@ -53,7 +73,8 @@ fn picture(phantoms: &[Phantom]) -> Vec<u8> {
                 for v in 0..VIEW[1] {
                     for u in 0..VIEW[0] {
                         let y = (2 * row + band) * VIEW[1] + v;
-                        pixels[y * width + column * VIEW[0] + u] = shade(phantom, axis, at, [u, v], *window);
+                        pixels[y * width + column * VIEW[0] + u] =
+                            shade(phantom, axis, at, [u, v], *window);
                     }
                 }
             }
@@ -66,7 +87,9 @@ fn picture(phantoms: &[Phantom]) -> Vec<u8> {
 
 /// Grey value of a pixel of a slice across `axis` at a relative position.
 fn shade(phantom: &Phantom, axis: usize, at: f64, [u, v]: [usize; 2], [low, high]: [f32; 2]) -> u8 {
-    let Voxels::I16(voxels) = &phantom.volume.voxels else { return 0 };
+    let Voxels::I16(voxels) = &phantom.volume.voxels else {
+        return 0;
+    };
     let size = phantom.volume.grid.size;
     let spacing = phantom.volume.grid.affine.spacing_mm();
     // Across x: (y, z). Across y: (x, z). Across z: (x, y). Heads are up.

@@ -225,7 +225,10 @@ impl Quaternion {
 }
 
 /// Lets `write` fill a file beside `path`, and gives it that name when it is complete.
-pub(crate) fn write_replacing(path: &Path, write: impl FnOnce(File) -> io::Result<()>) -> io::Result<()> {
+pub(crate) fn write_replacing(
+    path: &Path,
+    write: impl FnOnce(File) -> io::Result<()>,
+) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.tmp", std::process::id()));
     let unfinished = Unfinished(path.with_file_name(name));

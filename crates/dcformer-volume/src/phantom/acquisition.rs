@@ -41,8 +41,12 @@ const REFERENCE_VOXEL_MM3: f32 = 0.75 * 0.75 * 1.5;
 const NOISE_EXPONENT: f32 = 0.25;
 
 /// Kernels: name, neighbours' weight, sharpness of edges, factor of the noise.
-const KERNELS: [(&str, f32, f32, f32); 4] =
-    [("B30f", 0.45, 1.15, 0.8), ("I40f", 0.25, 1.0, 1.0), ("B60f", -0.12, 0.9, 1.3), ("LUNG", -0.2, 0.85, 1.5)];
+const KERNELS: [(&str, f32, f32, f32); 4] = [
+    ("B30f", 0.45, 1.15, 0.8),
+    ("I40f", 0.25, 1.0, 1.0),
+    ("B60f", -0.12, 0.9, 1.3),
+    ("LUNG", -0.2, 0.85, 1.5),
+];
 
 impl Acquisition {
     /// Draws the scan's grid from `scan` and the image's kernel and noise from `image`.
@@ -61,19 +65,35 @@ impl Acquisition {
         let field = (body * scan.between(0.94, 1.1)).clamp(narrow, wide);
         let spacing = round_to(field / columns as f32, 1e-4);
         let increment = *scan.pick(&config.slice_spacing_mm) as f32;
-        let [low, high] = [thorax.z[0] - scan.between(2.0, 26.0), thorax.z[1] + scan.between(6.0, 30.0)];
+        let [low, high] = [
+            thorax.z[0] - scan.between(2.0, 26.0),
+            thorax.z[1] + scan.between(6.0, 30.0),
+        ];
         let slices = ((high - low) / increment).ceil().max(1.0) as usize;
         let angle = (3.5 * scan.normal()).clamp(-9.0, 9.0).to_radians();
-        let [dx, dy] = [9.0 * scan.normal().clamp(-2.0, 2.0), 8.0 * scan.normal().clamp(-2.0, 2.0)];
+        let [dx, dy] = [
+            9.0 * scan.normal().clamp(-2.0, 2.0),
+            8.0 * scan.normal().clamp(-2.0, 2.0),
+        ];
         let half = 0.5 * (columns as f32 - 1.0) * spacing;
         let dose = scan.between(9.0, 24.0);
         let marked = scan.chance(0.45);
-        let (padding, intercept) = *scan.pick(&[(-1024, -1024.0), (-2048, -1024.0), (-3024, -1024.0), (-8192, -8192.0)]);
+        let (padding, intercept) = *scan.pick(&[
+            (-1024, -1024.0),
+            (-2048, -1024.0),
+            (-3024, -1024.0),
+            (-8192, -8192.0),
+        ]);
         let first = scan.below(2);
-        let kernel = if reconstruction == 0 { first } else { 2 + image.below(2) };
+        let kernel = if reconstruction == 0 {
+            first
+        } else {
+            2 + image.below(2)
+        };
         let (kernel_name, kernel, edges, kernel_noise) = KERNELS[kernel];
         let voxel = spacing * spacing * increment;
-        let noise = dose * kernel_noise * (REFERENCE_VOXEL_MM3 / voxel).powf(NOISE_EXPONENT).min(1.5);
+        let noise =
+            dose * kernel_noise * (REFERENCE_VOXEL_MM3 / voxel).powf(NOISE_EXPONENT).min(1.5);
         let prone = patient.prone;
         let back = patient.cage[1] + patient.muscle + 0.9 * patient.fat + 12.0;
         Self {
@@ -82,7 +102,12 @@ impl Acquisition {
             spacing_mm: spacing,
             increment_mm: increment,
             thickness_mm: increment.max(1.0),
-            plane: Plane { columns, spacing, origin: [dx - half, dy - half], rotation: [angle.cos(), angle.sin()] },
+            plane: Plane {
+                columns,
+                spacing,
+                origin: [dx - half, dy - half],
+                rotation: [angle.cos(), angle.sin()],
+            },
             lowest_z: low,
             edge_mm: edges * spacing.max(0.7),
             kernel,

@@ -47,7 +47,11 @@ impl Default for PhantomConfig {
 impl PhantomConfig {
     /// The size of CT-RATE's scans: 512 x 512 voxels a slice, one to one and a half millimetres between slices.
     pub fn full_size() -> Self {
-        Self { columns: 512, slice_spacing_mm: vec![1.0, 1.5], ..Self::default() }
+        Self {
+            columns: 512,
+            slice_spacing_mm: vec![1.0, 1.5],
+            ..Self::default()
+        }
     }
 }
 

@@ -25,8 +25,8 @@ impl Default for Frequencies {
 
 /// Table 3 of the paper, training split.
 pub(super) const CT_RATE: [f32; 18] = [
-    0.123, 0.284, 0.113, 0.072, 0.255, 0.143, 0.259, 0.193, 0.260, 0.453, 0.369, 0.267, 0.121, 0.077, 0.105, 0.176, 0.100,
-    0.079,
+    0.123, 0.284, 0.113, 0.072, 0.255, 0.143, 0.259, 0.193, 0.260, 0.453, 0.369, 0.267, 0.121,
+    0.077, 0.105, 0.176, 0.100, 0.079,
 ];
 
 /// Hidden causes.
@@ -63,7 +63,9 @@ impl Frequencies {
     pub fn probabilities(self) -> [f32; 18] {
         match self {
             Self::CtRate => CT_RATE,
-            Self::AtLeast(least) => CT_RATE.map(|probability| probability.max(least.clamp(0.0, 1.0))),
+            Self::AtLeast(least) => {
+                CT_RATE.map(|probability| probability.max(least.clamp(0.0, 1.0)))
+            }
         }
     }
 
@@ -78,8 +80,15 @@ impl Frequencies {
         let mut labels = [false; ABNORMALITIES.len()];
         for (index, label) in labels.iter_mut().enumerate() {
             let own = own_stream(&patient.stream(1), index, scan).normal();
-            let shared: f32 = LOADINGS[index].iter().zip(&factors).map(|(loading, factor)| loading * factor).sum();
-            let explained: f32 = LOADINGS[index].iter().map(|loading| loading * loading).sum();
+            let shared: f32 = LOADINGS[index]
+                .iter()
+                .zip(&factors)
+                .map(|(loading, factor)| loading * factor)
+                .sum();
+            let explained: f32 = LOADINGS[index]
+                .iter()
+                .map(|loading| loading * loading)
+                .sum();
             let liability = shared + (1.0 - explained).sqrt() * own;
             *label = normal_cdf(liability) > 1.0 - probabilities[index];
         }
@@ -89,14 +98,20 @@ impl Frequencies {
 
 /// The stream of one abnormality: the same in every scan of a patient unless the finding comes and goes.
 pub(super) fn own_stream(patient: &Random, index: usize, scan: usize) -> Random {
-    let episode = if ACUTE.contains(&index) { scan as u64 } else { 0 };
+    let episode = if ACUTE.contains(&index) {
+        scan as u64
+    } else {
+        0
+    };
     patient.stream(index as u64).stream(episode)
 }
 
 /// Cumulative distribution of the standard normal (Abramowitz and Stegun 26.2.17, error below 8e-8).
 fn normal_cdf(x: f32) -> f32 {
     let t = 1.0 / (1.0 + 0.231_641_9 * x.abs());
-    let series = t * (0.319_381_54 + t * (-0.356_563_78 + t * (1.781_477_9 + t * (-1.821_255_9 + t * 1.330_274_4))));
+    let series = t
+        * (0.319_381_54
+            + t * (-0.356_563_78 + t * (1.781_477_9 + t * (-1.821_255_9 + t * 1.330_274_4))));
     let tail = (-0.5 * x * x).exp() * 0.398_942_3 * series;
     if x > 0.0 { 1.0 - tail } else { tail }
 }
@@ -121,10 +136,16 @@ mod tests {
         for frequencies in [Frequencies::CtRate, Frequencies::default()] {
             let drawn = draw(frequencies, 8_000);
             for (index, expected) in frequencies.probabilities().into_iter().enumerate() {
-                let share = drawn.iter().filter(|labels| labels[index]).count() as f32 / drawn.len() as f32;
+                let share =
+                    drawn.iter().filter(|labels| labels[index]).count() as f32 / drawn.len() as f32;
                 // Five standard errors, and half a percent because age is rounded and bounded.
-                let tolerance = 5.0 * (expected * (1.0 - expected) / drawn.len() as f32).sqrt() + 0.005;
-                assert!((share - expected).abs() < tolerance, "{}: {share} {expected}", ABNORMALITIES[index]);
+                let tolerance =
+                    5.0 * (expected * (1.0 - expected) / drawn.len() as f32).sqrt() + 0.005;
+                assert!(
+                    (share - expected).abs() < tolerance,
+                    "{}: {share} {expected}",
+                    ABNORMALITIES[index]
+                );
             }
         }
     }
@@ -133,7 +154,10 @@ mod tests {
     fn a_small_test_set_holds_every_abnormality() {
         let drawn = draw(Frequencies::default(), 150);
         for (index, name) in ABNORMALITIES.iter().enumerate() {
-            assert!(drawn.iter().filter(|labels| labels[index]).count() >= 12, "{name}");
+            assert!(
+                drawn.iter().filter(|labels| labels[index]).count() >= 12,
+                "{name}"
+            );
         }
     }
 
@@ -147,9 +171,21 @@ mod tests {
             let (p, q) = (mean(a), mean(b));
             (both - p * q) / (p * (1.0 - p) * q * (1.0 - q)).sqrt()
         };
-        assert!((0.15..0.5).contains(&correlation(1, 4)), "calcifications: {}", correlation(1, 4));
-        assert!((0.1..0.45).contains(&correlation(10, 15)), "opacity and consolidation: {}", correlation(10, 15));
-        assert!(correlation(5, 13).abs() < 0.08, "hernia and mosaic: {}", correlation(5, 13));
+        assert!(
+            (0.15..0.5).contains(&correlation(1, 4)),
+            "calcifications: {}",
+            correlation(1, 4)
+        );
+        assert!(
+            (0.1..0.45).contains(&correlation(10, 15)),
+            "opacity and consolidation: {}",
+            correlation(10, 15)
+        );
+        assert!(
+            correlation(5, 13).abs() < 0.08,
+            "hernia and mosaic: {}",
+            correlation(5, 13)
+        );
     }
 
     #[test]
@@ -157,7 +193,10 @@ mod tests {
         let mut changed = 0;
         for seed in 0..200 {
             let random = Random::new(seed);
-            let (first, second) = (Frequencies::CtRate.sample(&random, 0, 60), Frequencies::CtRate.sample(&random, 1, 60));
+            let (first, second) = (
+                Frequencies::CtRate.sample(&random, 0, 60),
+                Frequencies::CtRate.sample(&random, 1, 60),
+            );
             for index in 0..18 {
                 if first[index] != second[index] {
                     changed += 1;

@@ -95,7 +95,14 @@ pub struct Image {
 
 /// Phantom number `index`: the first image of that patient.
 pub fn generate(config: &PhantomConfig, seed: u64, index: u64) -> Phantom {
-    generate_image(config, seed, Image { patient: index, ..Image::default() })
+    generate_image(
+        config,
+        seed,
+        Image {
+            patient: index,
+            ..Image::default()
+        },
+    )
 }
 
 /// Any image of a patient.
@@ -114,15 +121,20 @@ pub fn generate_with(
     let root = Random::new(seed).stream(image.patient);
     let scan = image.scan as u64;
     let mut patient = Patient::sample(&mut root.stream(1));
-    let mut labels = config.frequencies.sample(&root.stream(3), image.scan, patient.age);
+    let mut labels = config
+        .frequencies
+        .sample(&root.stream(3), image.scan, patient.age);
     change(&mut labels);
 
     let drawn = root.stream(4);
     let healthy = patient.clone();
     abnormality::change_patient(&mut patient, &labels, &drawn, image.scan);
     let (anatomy, mut strokes) = Anatomy::build(patient, &root.stream(2));
-    let (parenchyma, findings) = abnormality::draw(&anatomy, &labels, &drawn, image.scan, &mut strokes);
-    let Anatomy { patient, thorax, .. } = anatomy;
+    let (parenchyma, findings) =
+        abnormality::draw(&anatomy, &labels, &drawn, image.scan, &mut strokes);
+    let Anatomy {
+        patient, thorax, ..
+    } = anatomy;
 
     let images = root.stream(6).stream(scan);
     let acquisition = Acquisition::sample(
@@ -133,16 +145,36 @@ pub fn generate_with(
         &mut images.stream(image.reconstruction as u64),
         image.reconstruction,
     );
-    let report = report::write(&mut root.stream(7).stream(scan), &patient, &labels, &findings);
+    let report = report::write(
+        &mut root.stream(7).stream(scan),
+        &patient,
+        &labels,
+        &findings,
+    );
     let metadata = metadata(&patient, &acquisition);
-    let scene = Scene { patient, thorax, parenchyma, strokes, texture: root.stream(8).key() };
+    let scene = Scene {
+        patient,
+        thorax,
+        parenchyma,
+        strokes,
+        texture: root.stream(8).key(),
+    };
     let volume = volume(&scene, &acquisition, config.storage);
-    Phantom { volume, labels, findings, report, metadata }
+    Phantom {
+        volume,
+        labels,
+        findings,
+        report,
+        metadata,
+    }
 }
 
 fn metadata(patient: &Patient, acquisition: &Acquisition) -> Metadata {
     Metadata {
-        rescale: Rescale { slope: 1.0, intercept: acquisition.intercept },
+        rescale: Rescale {
+            slope: 1.0,
+            intercept: acquisition.intercept,
+        },
         spacing_mm: acquisition.spacing(),
         age: patient.age,
         sex: if patient.female { 'F' } else { 'M' },
@@ -163,8 +195,16 @@ fn volume(scene: &Scene, acquisition: &Acquisition, storage: Storage) -> Volume 
     let [left, posterior] = acquisition.plane.origin.map(f64::from);
     let origin = [-left, -posterior, f64::from(acquisition.slice_z(0))];
     let affine = Affine {
-        matrix: [[-x, 0.0, 0.0, origin[0]], [0.0, -y, 0.0, origin[1]], [0.0, 0.0, z, origin[2]]],
+        matrix: [
+            [-x, 0.0, 0.0, origin[0]],
+            [0.0, -y, 0.0, origin[1]],
+            [0.0, 0.0, z, origin[2]],
+        ],
     };
     let size = [acquisition.columns, acquisition.columns, acquisition.slices];
-    Volume { voxels: Voxels::I16(voxels), rescale: Rescale::NONE, grid: Grid { size, affine } }
+    Volume {
+        voxels: Voxels::I16(voxels),
+        rescale: Rescale::NONE,
+        grid: Grid { size, affine },
+    }
 }

@@ -66,7 +66,10 @@ pub(super) struct Parenchyma {
 
 impl Parenchyma {
     /// Hounsfield units of a point of a lung, and how much of it is lung (not fluid).
-    #[allow(clippy::too_many_arguments, reason = "one voxel's view of the patient; called for every voxel of the lungs")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one voxel's view of the patient; called for every voxel of the lungs"
+    )]
     pub(super) fn at(
         &self,
         thorax: &Thorax,
@@ -80,9 +83,12 @@ impl Parenchyma {
         let dependent = patient.gravity() * (point[1] - level.center_y) / level.radius[1];
         let sink = dependent.clamp(-1.0, 1.0);
         let full = patient.breath;
-        let mut value = lerp(-800.0, -868.0, full) + lerp(42.0, 22.0, full) * sink + 10.0 * fine + 9.0 * coarse;
+        let mut value =
+            lerp(-800.0, -868.0, full) + lerp(42.0, 22.0, full) * sink + 10.0 * fine + 9.0 * coarse;
         // The last millimetres at the dependent pleura are never quite open.
-        value += lerp(70.0, 25.0, full) * smoothstep(0.55, 1.0, sink) * smoothstep(-14.0, 0.0, field.lung);
+        value += lerp(70.0, 25.0, full)
+            * smoothstep(0.55, 1.0, sink)
+            * smoothstep(-14.0, 0.0, field.lung);
         if let Some(mosaic) = &self.mosaic {
             value += mosaic.at(point);
         }
@@ -93,7 +99,11 @@ impl Parenchyma {
         if let Some(septa) = &self.septa {
             value = septa.at(level, point, field.lung, value, edge);
         }
-        let side = if point[0] < 0.0 { Side::Right } else { Side::Left };
+        let side = if point[0] < 0.0 {
+            Side::Right
+        } else {
+            Side::Left
+        };
         if let Some(effusion) = &self.effusion[side as usize] {
             let fluid = effusion.share(level, point, dependent, edge);
             return (lerp(value, effusion.hounsfield, fluid), 1.0 - fluid);
@@ -110,7 +120,8 @@ fn fissures(thorax: &Thorax, point: Point, value: f32, edge: f32) -> f32 {
     } else {
         f32::INFINITY
     };
-    let share = (0.5 + 0.5 * THICKNESS - oblique.min(horizontal) / edge.max(1.0)).clamp(0.0, (THICKNESS / edge).min(1.0));
+    let share = (0.5 + 0.5 * THICKNESS - oblique.min(horizontal) / edge.max(1.0))
+        .clamp(0.0, (THICKNESS / edge).min(1.0));
     lerp(value, -300.0, share)
 }
 
@@ -120,7 +131,9 @@ impl Effusion {
         let [a, b] = level.radius;
         // The surface is level, climbs along the chest wall, and falls towards the top.
         let lateral = (point[0].abs() / a - 0.5) / 0.5;
-        let surface = 1.0 - self.depth * (1.0 - above * above) - 0.22 * lateral * lateral * self.depth.min(0.8);
+        let surface = 1.0
+            - self.depth * (1.0 - above * above)
+            - 0.22 * lateral * lateral * self.depth.min(0.8);
         if above > 1.0 {
             return 0.0;
         }
@@ -133,19 +146,25 @@ impl Mosaic {
         let cell = cell(self.seed, point, self.size);
         let dark = ((cell.id >> 32) as f32 / 4_294_967_296.0) < self.dark;
         // Zero mean over the lung would need the share; the mean shifts as in air trapping, which is the point.
-        if dark { -0.4 * self.difference } else { 0.6 * self.difference }
+        if dark {
+            -0.4 * self.difference
+        } else {
+            0.6 * self.difference
+        }
     }
 }
 
 impl Septa {
     fn at(&self, level: &Level, point: Point, depth: f32, value: f32, edge: f32) -> f32 {
-        let near = smoothstep(-self.reach, -0.6 * self.reach, depth) * smoothstep(self.top + 0.12, self.top - 0.12, level.t);
+        let near = smoothstep(-self.reach, -0.6 * self.reach, depth)
+            * smoothstep(self.top + 0.12, self.top - 0.12, level.t);
         if near <= 0.0 {
             return value;
         }
         let to_wall = cell(self.seed, point, self.size).to_wall;
         let half = 0.5 * self.thickness;
-        let share = ((half + 0.5 * edge - to_wall) / edge).clamp(0.0, (self.thickness / edge).min(1.0));
+        let share =
+            ((half + 0.5 * edge - to_wall) / edge).clamp(0.0, (self.thickness / edge).min(1.0));
         lerp(value, self.hounsfield, share * near)
     }
 }

@@ -22,12 +22,18 @@ pub(super) struct Random {
 
 impl Random {
     pub(super) const fn new(seed: u64) -> Self {
-        Self { key: mix(seed ^ INCREMENT), counter: 0 }
+        Self {
+            key: mix(seed ^ INCREMENT),
+            counter: 0,
+        }
     }
 
     /// An independent stream named by `id`; the numbers drawn from `self` so far make no difference.
     pub(super) const fn stream(&self, id: u64) -> Self {
-        Self { key: mix(self.key.wrapping_add(mix(id.wrapping_add(INCREMENT)))), counter: 0 }
+        Self {
+            key: mix(self.key.wrapping_add(mix(id.wrapping_add(INCREMENT)))),
+            counter: 0,
+        }
     }
 
     /// A number that stands for this stream, for textures that hash positions.
@@ -123,6 +129,9 @@ mod tests {
         assert!((variance - 1.0).abs() < 0.05, "{variance}");
         let mut seen = [0; 5];
         (0..draws).for_each(|_| seen[random.below(5)] += 1);
-        assert!(seen.iter().all(|&count: &i32| (count - 4_000).abs() < 300), "{seen:?}");
+        assert!(
+            seen.iter().all(|&count: &i32| (count - 4_000).abs() < 300),
+            "{seen:?}"
+        );
     }
 }

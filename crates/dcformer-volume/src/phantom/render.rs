@@ -54,7 +54,10 @@ pub(super) struct Plane {
 
 impl Plane {
     fn point(&self, i: usize, j: usize) -> [f32; 2] {
-        let (u, v) = (self.origin[0] + i as f32 * self.spacing, self.origin[1] + j as f32 * self.spacing);
+        let (u, v) = (
+            self.origin[0] + i as f32 * self.spacing,
+            self.origin[1] + j as f32 * self.spacing,
+        );
         let [cos, sin] = self.rotation;
         [cos * u + sin * v, cos * v - sin * u]
     }
@@ -63,7 +66,10 @@ impl Plane {
     fn voxel(&self, x: f32, y: f32) -> [f32; 2] {
         let [cos, sin] = self.rotation;
         let (u, v) = (cos * x - sin * y, cos * y + sin * x);
-        [(u - self.origin[0]) / self.spacing, (v - self.origin[1]) / self.spacing]
+        [
+            (u - self.origin[0]) / self.spacing,
+            (v - self.origin[1]) / self.spacing,
+        ]
     }
 
     /// Ranges of columns and rows that hold a box of the patient's frame.
@@ -76,7 +82,9 @@ impl Plane {
         for axis in 0..2 {
             let reach = reach[axis] / self.spacing;
             let first = (center[axis] - reach).ceil().max(0.0);
-            let last = (center[axis] + reach).floor().min(self.columns as f32 - 1.0);
+            let last = (center[axis] + reach)
+                .floor()
+                .min(self.columns as f32 - 1.0);
             if first > last {
                 return None;
             }
@@ -99,27 +107,45 @@ impl Scene {
         voxels
             .par_chunks_exact_mut(columns * columns)
             .enumerate()
-            .for_each_init(Canvas::default, |canvas, (k, slice)| self.slice(acquisition, canvas, k, slice));
+            .for_each_init(Canvas::default, |canvas, (k, slice)| {
+                self.slice(acquisition, canvas, k, slice)
+            });
         voxels
     }
 
     fn slice(&self, acquisition: &Acquisition, canvas: &mut Canvas, k: usize, out: &mut [i16]) {
-        let layers = (acquisition.thickness_mm / THICKEST_LAYER_MM).ceil().max(1.0) as usize;
+        let layers = (acquisition.thickness_mm / THICKEST_LAYER_MM)
+            .ceil()
+            .max(1.0) as usize;
         let z = acquisition.slice_z(k);
         canvas.sum.clear();
         canvas.sum.resize(out.len(), 0.0);
         for layer in 0..layers {
             let offset = ((layer as f32 + 0.5) / layers as f32 - 0.5) * acquisition.thickness_mm;
             self.layer(acquisition, canvas, z + offset);
-            canvas.sum.iter_mut().zip(&canvas.hounsfield).for_each(|(sum, value)| *sum += value);
+            canvas
+                .sum
+                .iter_mut()
+                .zip(&canvas.hounsfield)
+                .for_each(|(sum, value)| *sum += value);
         }
         canvas.noise.resize(out.len(), 0.0);
-        let Canvas { image_noise, noise, .. } = canvas;
-        image_noise.fill(acquisition.noise_key, k, acquisition.columns, acquisition.kernel, noise);
+        let Canvas {
+            image_noise, noise, ..
+        } = canvas;
+        image_noise.fill(
+            acquisition.noise_key,
+            k,
+            acquisition.columns,
+            acquisition.kernel,
+            noise,
+        );
         let deviation = acquisition.noise_at(self.thorax.level(z).t);
         let mean = 1.0 / layers as f32;
         for ((out, sum), noise) in out.iter_mut().zip(&canvas.sum).zip(&canvas.noise) {
-            *out = (sum * mean + deviation * noise).round().clamp(-1024.0, 3071.0) as i16;
+            *out = (sum * mean + deviation * noise)
+                .round()
+                .clamp(-1024.0, 3071.0) as i16;
         }
         acquisition.pad(out);
     }
@@ -130,7 +156,8 @@ impl Scene {
         let edge = acquisition.edge_mm;
         self.background(acquisition, canvas, z);
         for stroke in &self.strokes {
-            let margin = 0.5 * (edge + stroke.blur) + stroke.roughness.map_or(0.0, |[amplitude, _]| amplitude);
+            let margin = 0.5 * (edge + stroke.blur)
+                + stroke.roughness.map_or(0.0, |[amplitude, _]| amplitude);
             let section = stroke.shape.section(z, margin);
             if let Some(ranges) = section.and_then(|[low, high]| plane.range(low, high)) {
                 self.stroke(stroke, plane, edge, z, ranges, canvas);
@@ -141,12 +168,24 @@ impl Scene {
         }
     }
 
-    fn stroke(&self, stroke: &Stroke, plane: &Plane, edge: f32, z: f32, ranges: [[usize; 2]; 2], canvas: &mut Canvas) {
+    fn stroke(
+        &self,
+        stroke: &Stroke,
+        plane: &Plane,
+        edge: f32,
+        z: f32,
+        ranges: [[usize; 2]; 2],
+        canvas: &mut Canvas,
+    ) {
         let width = edge + stroke.blur;
         let thinnest = stroke.shape.thinnest();
         let fullness = (2.0 * thinnest / edge).min(1.0);
         // A thin tube or plate fills the part of the voxel that overlaps it, however far it is from the centre.
-        let reach = if matches!(stroke.shape, Shape::Tube { .. }) { (0.5 * edge - thinnest).max(0.0) } else { 0.0 };
+        let reach = if matches!(stroke.shape, Shape::Tube { .. }) {
+            (0.5 * edge - thinnest).max(0.0)
+        } else {
+            0.0
+        };
         let shape = stroke.shape.prepared();
         let [[first, last], [top, bottom]] = ranges;
         for j in top..=bottom {
@@ -162,7 +201,12 @@ impl Scene {
                 let share = coverage(distance - 0.5 * reach, width).min(fullness);
                 if share > 0.0 {
                     let voxel = j * plane.columns + i;
-                    paint(stroke.paint, share, &mut canvas.hounsfield[voxel], &mut canvas.lung[voxel]);
+                    paint(
+                        stroke.paint,
+                        share,
+                        &mut canvas.hounsfield[voxel],
+                        &mut canvas.lung[voxel],
+                    );
                 }
             }
         }
@@ -176,9 +220,10 @@ impl Scene {
         }
         let center = [0.5 * (low[0] + high[0]), 0.5 * (low[1] + high[1])];
         let reach = STREAK_REACH_MM;
-        let Some([[first, last], [top, bottom]]) =
-            plane.range([center[0] - reach, center[1] - reach], [center[0] + reach, center[1] + reach])
-        else {
+        let Some([[first, last], [top, bottom]]) = plane.range(
+            [center[0] - reach, center[1] - reach],
+            [center[0] + reach, center[1] + reach],
+        ) else {
             return;
         };
         for j in top..=bottom {
@@ -195,7 +240,9 @@ impl Scene {
                 let fall = (1.0 - squared.sqrt() / reach) / (1.0 + 0.06 * squared.sqrt());
                 let voxel = &mut canvas.hounsfield[j * plane.columns + i];
                 if *voxel > AIR + 60.0 {
-                    *voxel += stroke.streaks * fall * (0.5 * cos8 + 0.5 * cos4 - 0.4 * cos2 * cos2 * sin4);
+                    *voxel += stroke.streaks
+                        * fall
+                        * (0.5 * cos8 + 0.5 * cos4 - 0.4 * cos2 * cos2 * sin4);
                 }
             }
         }
@@ -211,8 +258,12 @@ impl Scene {
         canvas.lung.resize(count, 0.0);
         let level = self.thorax.level(z);
         let reach = self.thorax.reach();
-        canvas.fine.fill(self.texture, reach.map(|side| -side), reach, z, 6.5);
-        canvas.coarse.fill(self.texture ^ 1, reach.map(|side| -side), reach, z, 21.0);
+        canvas
+            .fine
+            .fill(self.texture, reach.map(|side| -side), reach, z, 6.5);
+        canvas
+            .coarse
+            .fill(self.texture ^ 1, reach.map(|side| -side), reach, z, 21.0);
         let edge = acquisition.edge_mm;
         for j in 0..plane.columns {
             for i in 0..plane.columns {
@@ -222,7 +273,8 @@ impl Scene {
                 let cage = self.thorax.cage(&level, x, y);
                 let textures = [canvas.fine.at(x, y), canvas.coarse.at(x, y)];
                 if cage < -edge {
-                    (canvas.hounsfield[voxel], canvas.lung[voxel]) = self.inside(&level, [x, y], cage, textures, edge);
+                    (canvas.hounsfield[voxel], canvas.lung[voxel]) =
+                        self.inside(&level, [x, y], cage, textures, edge);
                     continue;
                 }
                 let body = self.thorax.body(&level, x, y);
@@ -244,25 +296,55 @@ impl Scene {
     }
 
     /// Hounsfield units of skin, fat and muscle around the rib cage.
-    fn wall(&self, level: &Level, [x, y]: [f32; 2], [body, cage]: [f32; 2], [fine, coarse]: [f32; 2], edge: f32) -> f32 {
+    fn wall(
+        &self,
+        level: &Level,
+        [x, y]: [f32; 2],
+        [body, cage]: [f32; 2],
+        [fine, coarse]: [f32; 2],
+        edge: f32,
+    ) -> f32 {
         let skin = lerp(AIR, SKIN, coverage(body, edge));
         let fat = lerp(skin, FAT + 8.0 * fine, coverage(body + 2.2, edge));
         // The back's long muscles fill the corner beside the spine.
-        let back = if y > level.center_y { 0.25 * y * smoothstep(60.0, 10.0, x.abs()) } else { 0.0 };
+        let back = if y > level.center_y {
+            0.25 * y * smoothstep(60.0, 10.0, x.abs())
+        } else {
+            0.0
+        };
         let end = level.muscle * (1.0 + 0.25 * coarse) + back;
         // Fat between the muscles of the shoulders.
         let planes = smoothstep(0.1, 0.5, coarse + 0.4 * fine) * smoothstep(0.6, 0.9, level.t);
         let muscle = lerp(SOFT_TISSUE + 8.0 + 5.0 * fine, FAT, planes);
-        lerp(fat, muscle, coverage(cage - end, edge).min(coverage(body + 5.0, edge)))
+        lerp(
+            fat,
+            muscle,
+            coverage(cage - end, edge).min(coverage(body + 5.0, edge)),
+        )
     }
 
     /// Hounsfield units and share of lung of a point inside the rib cage.
-    fn inside(&self, level: &Level, [x, y]: [f32; 2], cage: f32, textures: [f32; 2], edge: f32) -> (f32, f32) {
+    fn inside(
+        &self,
+        level: &Level,
+        [x, y]: [f32; 2],
+        cage: f32,
+        textures: [f32; 2],
+        edge: f32,
+    ) -> (f32, f32) {
         let point = [x, y, level.z];
         let field = self.thorax.field(level, x, y, cage);
         let open = coverage(field.lung, edge);
         let (lung, air) = if open > 0.0 {
-            self.parenchyma.at(&self.thorax, &self.patient, level, point, &field, textures, edge)
+            self.parenchyma.at(
+                &self.thorax,
+                &self.patient,
+                level,
+                point,
+                &field,
+                textures,
+                edge,
+            )
         } else {
             (0.0, 0.0)
         };
@@ -286,16 +368,24 @@ impl Scene {
         let z = self.thorax.height(0.1);
         let [x, y, _] = point;
         let contrast = if self.patient.contrast { 35.0 } else { 0.0 };
-        let stomach = ellipse(x - 0.42 * a, y + 0.1 * b, [0.36 * a, 0.42 * b]) + 0.12 * (point[2] - z).abs();
+        let stomach =
+            ellipse(x - 0.42 * a, y + 0.1 * b, [0.36 * a, 0.42 * b]) + 0.12 * (point[2] - z).abs();
         if stomach < 0.0 {
             let dependent = (y + 0.1 * b) * self.patient.gravity();
-            return if stomach > -4.0 { 40.0 } else if dependent < -0.12 * b { -970.0 } else { 22.0 + 10.0 * fine };
+            return if stomach > -4.0 {
+                40.0
+            } else if dependent < -0.12 * b {
+                -970.0
+            } else {
+                22.0 + 10.0 * fine
+            };
         }
         let spleen = ellipse(x - 0.66 * a, y - 0.45 * b, [0.24 * a, 0.36 * b]);
         if spleen < 0.0 {
             return 50.0 + contrast + 3.0 * fine;
         }
-        let liver = smoothstep(26.0, 8.0, x + 0.15 * y + 6.0 * fine) * smoothstep(0.9 * b, 0.8 * b, y + 0.2 * x.abs());
+        let liver = smoothstep(26.0, 8.0, x + 0.15 * y + 6.0 * fine)
+            * smoothstep(0.9 * b, 0.8 * b, y + 0.2 * x.abs());
         lerp(FAT, 58.0 + contrast + 3.0 * fine, liver)
     }
 }

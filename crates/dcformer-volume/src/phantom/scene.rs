@@ -31,7 +31,11 @@ pub(super) fn normalised(a: Point) -> Point {
 }
 
 pub(super) fn cross(a: Point, b: Point) -> Point {
-    [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]
+    [
+        a[1] * b[2] - a[2] * b[1],
+        a[2] * b[0] - a[0] * b[2],
+        a[0] * b[1] - a[1] * b[0],
+    ]
 }
 
 /// `a` at 0, `b` at 1.
@@ -41,12 +45,20 @@ pub(super) fn lerp(a: f32, b: f32, at: f32) -> f32 {
 
 /// The point between two points, `a` at 0, `b` at 1.
 pub(super) fn between(a: Point, b: Point, at: f32) -> Point {
-    [lerp(a[0], b[0], at), lerp(a[1], b[1], at), lerp(a[2], b[2], at)]
+    [
+        lerp(a[0], b[0], at),
+        lerp(a[1], b[1], at),
+        lerp(a[2], b[2], at),
+    ]
 }
 
 /// Two directions that make a right-handed frame with a unit direction.
 pub(super) fn frame(axis: Point) -> [Point; 3] {
-    let helper = if axis[2].abs() < 0.8 { [0.0, 0.0, 1.0] } else { [1.0, 0.0, 0.0] };
+    let helper = if axis[2].abs() < 0.8 {
+        [0.0, 0.0, 1.0]
+    } else {
+        [1.0, 0.0, 0.0]
+    };
     let second = normalised(cross(helper, axis));
     [axis, second, cross(axis, second)]
 }
@@ -80,11 +92,19 @@ pub(super) fn ellipse(x: f32, y: f32, radius: [f32; 2]) -> f32 {
 #[derive(Clone, Debug)]
 pub(super) enum Shape {
     /// A cone with round ends.
-    Tube { from: Point, to: Point, radius: [f32; 2] },
+    Tube {
+        from: Point,
+        to: Point,
+        radius: [f32; 2],
+    },
     /// An ellipsoid in any direction.
     Ellipsoid(Ellipsoid),
     /// An upright cylinder with an elliptic section.
-    Cylinder { center: Point, radius: [f32; 2], half_height: f32 },
+    Cylinder {
+        center: Point,
+        radius: [f32; 2],
+        half_height: f32,
+    },
 }
 
 /// An ellipsoid: centre, unit axes and the radius along each.
@@ -98,7 +118,11 @@ pub(super) struct Ellipsoid {
 impl Ellipsoid {
     /// An ellipsoid along the patient's axes.
     pub(super) const fn upright(center: Point, radius: [f32; 3]) -> Self {
-        Self { center, axes: [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]], radius }
+        Self {
+            center,
+            axes: [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]],
+            radius,
+        }
     }
 
     /// The same, every radius larger by `margin` millimetres.
@@ -109,7 +133,12 @@ impl Ellipsoid {
 
     /// Largest distance from the centre along each of the patient's axes.
     pub(super) fn reach(&self) -> [f32; 3] {
-        [0, 1, 2].map(|axis| (0..3).map(|k| (self.axes[k][axis] * self.radius[k]).powi(2)).sum::<f32>().sqrt())
+        [0, 1, 2].map(|axis| {
+            (0..3)
+                .map(|k| (self.axes[k][axis] * self.radius[k]).powi(2))
+                .sum::<f32>()
+                .sqrt()
+        })
     }
 
     /// The axes divided by their radii: what [`Ellipsoid::distance`] needs at every point.
@@ -118,14 +147,22 @@ impl Ellipsoid {
     }
 
     pub(super) fn distance(&self, point: Point) -> f32 {
-        ellipsoid_distance(&self.scaled_axes(), &self.radius, subtract(point, self.center))
+        ellipsoid_distance(
+            &self.scaled_axes(),
+            &self.radius,
+            subtract(point, self.center),
+        )
     }
 
     /// Lowest and highest corner of the section at height `z`; `None` where there is none.
     fn section(&self, z: f32) -> Option<[[f32; 2]; 2]> {
         // The section of {o : oᵀ M⁻¹ o <= 1} at a height is an ellipse with the conditional mean and covariance of M.
         let squared = self.radius.map(|radius| radius * radius);
-        let m = |a: usize, b: usize| (0..3).map(|k| squared[k] * self.axes[k][a] * self.axes[k][b]).sum::<f32>();
+        let m = |a: usize, b: usize| {
+            (0..3)
+                .map(|k| squared[k] * self.axes[k][a] * self.axes[k][b])
+                .sum::<f32>()
+        };
         let (height, vertical) = (z - self.center[2], m(2, 2));
         let left = 1.0 - height * height / vertical;
         if left < 0.0 {
@@ -158,24 +195,48 @@ fn ellipsoid_distance(scaled_axes: &[Point; 3], radius: &[f32; 3], offset: Point
 /// A [`Shape`] with what its distance needs computed once.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Prepared {
-    Tube { from: Point, along: Point, inverse: f32, radius: [f32; 2] },
-    Ellipsoid { center: Point, scaled_axes: [Point; 3], radius: [f32; 3] },
-    Cylinder { center: Point, radius: [f32; 2], half_height: f32 },
+    Tube {
+        from: Point,
+        along: Point,
+        inverse: f32,
+        radius: [f32; 2],
+    },
+    Ellipsoid {
+        center: Point,
+        scaled_axes: [Point; 3],
+        radius: [f32; 3],
+    },
+    Cylinder {
+        center: Point,
+        radius: [f32; 2],
+        half_height: f32,
+    },
 }
 
 impl Prepared {
     /// Signed distance in millimetres.
     pub(super) fn distance(&self, point: Point) -> f32 {
         match self {
-            Self::Tube { from, along, inverse, radius } => {
+            Self::Tube {
+                from,
+                along,
+                inverse,
+                radius,
+            } => {
                 let offset = subtract(point, *from);
                 let at = (dot(*along, offset) * inverse).clamp(0.0, 1.0);
                 length(subtract(offset, scale(*along, at))) - lerp(radius[0], radius[1], at)
             }
-            Self::Ellipsoid { center, scaled_axes, radius } => {
-                ellipsoid_distance(scaled_axes, radius, subtract(point, *center))
-            }
-            Self::Cylinder { center, radius, half_height } => {
+            Self::Ellipsoid {
+                center,
+                scaled_axes,
+                radius,
+            } => ellipsoid_distance(scaled_axes, radius, subtract(point, *center)),
+            Self::Cylinder {
+                center,
+                radius,
+                half_height,
+            } => {
                 let side = ellipse(point[0] - center[0], point[1] - center[1], *radius);
                 side.max((point[2] - center[2]).abs() - half_height)
             }
@@ -188,14 +249,27 @@ impl Shape {
         match *self {
             Self::Tube { from, to, radius } => {
                 let along = subtract(to, from);
-                Prepared::Tube { from, along, inverse: 1.0 / dot(along, along).max(1e-6), radius }
+                Prepared::Tube {
+                    from,
+                    along,
+                    inverse: 1.0 / dot(along, along).max(1e-6),
+                    radius,
+                }
             }
             Self::Ellipsoid(ellipsoid) => Prepared::Ellipsoid {
                 center: ellipsoid.center,
                 scaled_axes: ellipsoid.scaled_axes(),
                 radius: ellipsoid.radius,
             },
-            Self::Cylinder { center, radius, half_height } => Prepared::Cylinder { center, radius, half_height },
+            Self::Cylinder {
+                center,
+                radius,
+                half_height,
+            } => Prepared::Cylinder {
+                center,
+                radius,
+                half_height,
+            },
         }
     }
 
@@ -212,7 +286,12 @@ impl Shape {
         }
         let [low, high] = self.bounds();
         let within = z >= low[2] - margin && z <= high[2] + margin;
-        within.then(|| [[low[0] - margin, low[1] - margin], [high[0] + margin, high[1] + margin]])
+        within.then(|| {
+            [
+                [low[0] - margin, low[1] - margin],
+                [high[0] + margin, high[1] + margin],
+            ]
+        })
     }
 
     /// Lowest and highest corner of a box around the shape.
@@ -227,9 +306,16 @@ impl Shape {
             }
             Self::Ellipsoid(ellipsoid) => {
                 let reach = ellipsoid.reach();
-                [subtract(ellipsoid.center, reach), add(ellipsoid.center, reach)]
+                [
+                    subtract(ellipsoid.center, reach),
+                    add(ellipsoid.center, reach),
+                ]
             }
-            Self::Cylinder { center, radius, half_height } => {
+            Self::Cylinder {
+                center,
+                radius,
+                half_height,
+            } => {
                 let reach = [radius[0], radius[1], *half_height];
                 [subtract(*center, reach), add(*center, reach)]
             }
@@ -240,8 +326,14 @@ impl Shape {
     pub(super) fn thinnest(&self) -> f32 {
         match self {
             Self::Tube { radius, .. } => radius[0].min(radius[1]),
-            Self::Ellipsoid(ellipsoid) => ellipsoid.radius.into_iter().fold(f32::INFINITY, f32::min),
-            Self::Cylinder { radius, half_height, .. } => radius[0].min(radius[1]).min(*half_height),
+            Self::Ellipsoid(ellipsoid) => {
+                ellipsoid.radius.into_iter().fold(f32::INFINITY, f32::min)
+            }
+            Self::Cylinder {
+                radius,
+                half_height,
+                ..
+            } => radius[0].min(radius[1]).min(*half_height),
         }
     }
 }
@@ -296,15 +388,32 @@ pub(super) struct Stroke {
 
 impl Stroke {
     pub(super) const fn new(layer: Layer, shape: Shape, paint: Paint) -> Self {
-        Self { shape, paint, layer, blur: 0.0, roughness: None, streaks: 0.0 }
+        Self {
+            shape,
+            paint,
+            layer,
+            blur: 0.0,
+            roughness: None,
+            streaks: 0.0,
+        }
     }
 
-    pub(super) const fn tube(layer: Layer, from: Point, to: Point, radius: [f32; 2], paint: Paint) -> Self {
+    pub(super) const fn tube(
+        layer: Layer,
+        from: Point,
+        to: Point,
+        radius: [f32; 2],
+        paint: Paint,
+    ) -> Self {
         Self::new(layer, Shape::Tube { from, to, radius }, paint)
     }
 
     pub(super) const fn ball(layer: Layer, center: Point, radius: [f32; 3], paint: Paint) -> Self {
-        Self::new(layer, Shape::Ellipsoid(Ellipsoid::upright(center, radius)), paint)
+        Self::new(
+            layer,
+            Shape::Ellipsoid(Ellipsoid::upright(center, radius)),
+            paint,
+        )
     }
 
     pub(super) const fn blurred(mut self, blur: f32) -> Self {
@@ -363,13 +472,29 @@ mod tests {
     #[test]
     fn distances_are_zero_on_the_surface_and_negative_inside() {
         let axes = frame(normalised([1.0, 2.0, -0.5]));
-        let ellipsoid = Ellipsoid { center: [3.0, -2.0, 8.0], axes, radius: [20.0, 7.0, 11.0] };
+        let ellipsoid = Ellipsoid {
+            center: [3.0, -2.0, 8.0],
+            axes,
+            radius: [20.0, 7.0, 11.0],
+        };
         for (axis, radius) in axes.iter().zip(ellipsoid.radius) {
-            assert!(ellipsoid.distance(add(ellipsoid.center, scale(*axis, radius))).abs() < 1e-3);
-            assert!((ellipsoid.distance(add(ellipsoid.center, scale(*axis, radius + 1.0))) - 1.0).abs() < 0.15);
+            assert!(
+                ellipsoid
+                    .distance(add(ellipsoid.center, scale(*axis, radius)))
+                    .abs()
+                    < 1e-3
+            );
+            assert!(
+                (ellipsoid.distance(add(ellipsoid.center, scale(*axis, radius + 1.0))) - 1.0).abs()
+                    < 0.15
+            );
         }
         assert!(ellipsoid.distance(ellipsoid.center) < 0.0);
-        let tube = Shape::Tube { from: [0.0; 3], to: [10.0, 0.0, 0.0], radius: [2.0, 4.0] };
+        let tube = Shape::Tube {
+            from: [0.0; 3],
+            to: [10.0, 0.0, 0.0],
+            radius: [2.0, 4.0],
+        };
         assert!((tube.distance([5.0, 3.0, 0.0])).abs() < 1e-6);
         assert!((tube.distance([16.0, 0.0, 0.0]) - 2.0).abs() < 1e-6);
     }
@@ -378,17 +503,33 @@ mod tests {
     fn bounds_hold_every_point_inside() {
         let axes = frame(normalised([0.3, -0.7, 0.6]));
         let shapes = [
-            Shape::Ellipsoid(Ellipsoid { center: [1.0, 2.0, 3.0], axes, radius: [9.0, 3.0, 5.0] }),
-            Shape::Tube { from: [-4.0, 1.0, 0.0], to: [6.0, -3.0, 8.0], radius: [1.0, 3.0] },
-            Shape::Cylinder { center: [0.0, 1.0, 2.0], radius: [4.0, 6.0], half_height: 3.0 },
+            Shape::Ellipsoid(Ellipsoid {
+                center: [1.0, 2.0, 3.0],
+                axes,
+                radius: [9.0, 3.0, 5.0],
+            }),
+            Shape::Tube {
+                from: [-4.0, 1.0, 0.0],
+                to: [6.0, -3.0, 8.0],
+                radius: [1.0, 3.0],
+            },
+            Shape::Cylinder {
+                center: [0.0, 1.0, 2.0],
+                radius: [4.0, 6.0],
+                half_height: 3.0,
+            },
         ];
         let mut random = super::super::random::Random::new(5);
         for shape in shapes {
             let [low, high] = shape.bounds();
             for _ in 0..5_000 {
                 let point = [0, 1, 2].map(|_| random.between(-15.0, 15.0));
-                let outside = (0..3).any(|axis| point[axis] < low[axis] - 1e-4 || point[axis] > high[axis] + 1e-4);
-                assert!(!outside || shape.distance(point) > 0.0, "{shape:?} {point:?}");
+                let outside = (0..3)
+                    .any(|axis| point[axis] < low[axis] - 1e-4 || point[axis] > high[axis] + 1e-4);
+                assert!(
+                    !outside || shape.distance(point) > 0.0,
+                    "{shape:?} {point:?}"
+                );
             }
         }
     }
@@ -396,7 +537,11 @@ mod tests {
     #[test]
     fn sections_hold_every_point_near_the_shape() {
         let axes = frame(normalised([0.3, -0.7, 0.6]));
-        let shape = Shape::Ellipsoid(Ellipsoid { center: [1.0, 2.0, 3.0], axes, radius: [9.0, 3.0, 5.0] });
+        let shape = Shape::Ellipsoid(Ellipsoid {
+            center: [1.0, 2.0, 3.0],
+            axes,
+            radius: [9.0, 3.0, 5.0],
+        });
         let mut random = super::super::random::Random::new(6);
         let mut inside = 0;
         for _ in 0..20_000 {
@@ -405,7 +550,10 @@ mod tests {
             if shape.distance(point) < 1.0 {
                 inside += 1;
                 let [low, high] = shape.section(point[2], 2.0).unwrap();
-                assert!((0..2).all(|axis| point[axis] >= low[axis] && point[axis] <= high[axis]), "{point:?}");
+                assert!(
+                    (0..2).all(|axis| point[axis] >= low[axis] && point[axis] <= high[axis]),
+                    "{point:?}"
+                );
             }
         }
         assert!(inside > 500);

@@ -5,7 +5,10 @@ use super::scene::{Point, lerp};
 
 fn hash(key: u64, cell: [i32; 3]) -> u64 {
     let [i, j, k] = cell.map(|value| u64::from(value as u32));
-    mix(key ^ (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ j.wrapping_mul(0xC2B2_AE3D_27D4_EB4F) ^ k.wrapping_mul(0x1656_67B1_9E37_79F9)))
+    mix(key
+        ^ (i.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+            ^ j.wrapping_mul(0xC2B2_AE3D_27D4_EB4F)
+            ^ k.wrapping_mul(0x1656_67B1_9E37_79F9)))
 }
 
 /// Uniform in `[-1, 1)` from a hash.
@@ -22,9 +25,14 @@ pub(super) fn noise(key: u64, point: Point, length: f32) -> f32 {
     let scaled = point.map(|value| value / length);
     let cell = scaled.map(|value| value.floor() as i32);
     let [fx, fy, fz] = [0, 1, 2].map(|axis| fade(scaled[axis] - cell[axis] as f32));
-    let corner = |i: i32, j: i32, k: i32| signed(hash(key, [cell[0] + i, cell[1] + j, cell[2] + k]));
+    let corner =
+        |i: i32, j: i32, k: i32| signed(hash(key, [cell[0] + i, cell[1] + j, cell[2] + k]));
     let row = |j: i32, k: i32| lerp(corner(0, j, k), corner(1, j, k), fx);
-    lerp(lerp(row(0, 0), row(1, 0), fy), lerp(row(0, 1), row(1, 1), fy), fz)
+    lerp(
+        lerp(row(0, 0), row(1, 0), fy),
+        lerp(row(0, 1), row(1, 1), fy),
+        fz,
+    )
 }
 
 /// [`noise`] at one height, tabulated: many points of one slice cost little.
@@ -49,7 +57,8 @@ impl SliceNoise {
         self.values.clear();
         for row in 0..rows as i32 {
             for column in 0..self.width as i32 {
-                let at = |k: i32| signed(hash(key, [self.first[0] + column, self.first[1] + row, k]));
+                let at =
+                    |k: i32| signed(hash(key, [self.first[0] + column, self.first[1] + row, k]));
                 self.values.push(lerp(at(k), at(k + 1), fz));
             }
         }
@@ -57,7 +66,10 @@ impl SliceNoise {
 
     /// Value at a point inside the tabulated box.
     pub(super) fn at(&self, x: f32, y: f32) -> f32 {
-        let (u, v) = (x / self.length - self.first[0] as f32, y / self.length - self.first[1] as f32);
+        let (u, v) = (
+            x / self.length - self.first[0] as f32,
+            y / self.length - self.first[1] as f32,
+        );
         let (i, j) = (u as usize, v as usize);
         let (fu, fv) = (fade(u - i as f32), fade(v - j as f32));
         let start = j * self.width + i;
@@ -104,7 +116,10 @@ pub(super) fn cell(key: u64, point: Point, size: f32) -> Cell {
             }
         }
     }
-    Cell { id: mix(id), to_wall: 0.5 * (second.sqrt() - nearest.sqrt()) * size }
+    Cell {
+        id: mix(id),
+        to_wall: 0.5 * (second.sqrt() - nearest.sqrt()) * size,
+    }
 }
 
 /// Noise of a reconstructed slice with unit variance: white noise through the reconstruction kernel's three taps.
@@ -118,7 +133,14 @@ pub(super) struct ImageNoise {
 
 impl ImageNoise {
     /// Fills `out` (`columns` wide). `side` is the weight of each neighbour, negative for kernels that sharpen.
-    pub(super) fn fill(&mut self, key: u64, slice: usize, columns: usize, side: f32, out: &mut [f32]) {
+    pub(super) fn fill(
+        &mut self,
+        key: u64,
+        slice: usize,
+        columns: usize,
+        side: f32,
+        out: &mut [f32],
+    ) {
         self.white.clear();
         let start = mix(key ^ mix(slice as u64 + 1));
         let mut counter = start;
@@ -135,8 +157,11 @@ impl ImageNoise {
         let last = out.len() / columns - 1;
         for (row, line) in out.chunks_exact_mut(columns).enumerate() {
             let at = |row: usize| &self.rows[row * columns..(row + 1) * columns];
-            let (before, here, after) = (at(row.saturating_sub(1)), at(row), at((row + 1).min(last)));
-            for ((out, here), (before, after)) in line.iter_mut().zip(here).zip(before.iter().zip(after)) {
+            let (before, here, after) =
+                (at(row.saturating_sub(1)), at(row), at((row + 1).min(last)));
+            for ((out, here), (before, after)) in
+                line.iter_mut().zip(here).zip(before.iter().zip(after))
+            {
                 *out = (here + side * (before + after)) * norm;
             }
         }
@@ -157,7 +182,12 @@ fn smooth_rows(white: &[f32], columns: usize, side: f32, norm: f32, out: &mut Ve
 fn gaussian_pair(bits: u64) -> (f32, f32) {
     // The sum of four bytes has mean 510 and variance 4 * (256^2 - 1) / 12.
     const DEVIATION: f32 = 147.798_96;
-    let sum = |word: u32| word.to_le_bytes().iter().map(|&byte| u32::from(byte)).sum::<u32>();
+    let sum = |word: u32| {
+        word.to_le_bytes()
+            .iter()
+            .map(|&byte| u32::from(byte))
+            .sum::<u32>()
+    };
     let value = |word: u32| (sum(word) as f32 - 510.0) / DEVIATION;
     (value(bits as u32), value((bits >> 32) as u32))
 }
@@ -183,7 +213,10 @@ mod tests {
             let here = cell(3, [step as f32 * 0.05, 1.0, 2.0], 20.0);
             if here.id != previous.id && step > 1 {
                 crossings += 1;
-                assert!(here.to_wall < 0.06 && previous.to_wall < 0.06, "{here:?} {previous:?}");
+                assert!(
+                    here.to_wall < 0.06 && previous.to_wall < 0.06,
+                    "{here:?} {previous:?}"
+                );
             }
             previous = here;
         }
@@ -200,7 +233,10 @@ mod tests {
             let neighbours = out.windows(2).map(|pair| pair[0] * pair[1]).sum::<f32>() / count;
             let expected = 2.0 * side / (1.0 + 2.0 * side * side);
             assert!((variance - 1.0).abs() < 0.05, "{side} {variance}");
-            assert!((neighbours - expected).abs() < 0.05, "{side} {neighbours} {expected}");
+            assert!(
+                (neighbours - expected).abs() < 0.05,
+                "{side} {neighbours} {expected}"
+            );
         }
     }
 }

@@ -17,7 +17,12 @@ use crate::{Error, Result};
 const MARK: &str = "phantoms.txt";
 const MARK_TEXT: &str = "Synthetic chest scans made by dcformer. They show no patient.\n";
 /// What a set consists of; nothing else in the folder is touched.
-const PARTS: [&str; 4] = ["dataset", "radiology_text_reports", "metadata", "multi_abnormality_labels"];
+const PARTS: [&str; 4] = [
+    "dataset",
+    "radiology_text_reports",
+    "metadata",
+    "multi_abnormality_labels",
+];
 /// Patients of the validation split are numbered from here, so that no split depends on the size of the other.
 const VALID_PATIENTS_FROM: u64 = 1 << 40;
 
@@ -73,13 +78,22 @@ pub fn write_ct_rate(
         create_dir_all(&folder.join(&entry.folder))?;
     }
     let done = AtomicUsize::new(0);
-    let options = WriteOptions { gzip_level: config.compression };
+    let options = WriteOptions {
+        gzip_level: config.compression,
+    };
     let rows: Vec<Row> = entries
         .par_iter()
         .map(|entry| {
             let phantom = generate_image(&config.phantom, config.seed, entry.image);
-            write_nifti(&folder.join(&entry.folder).join(&entry.name), &phantom.volume, options)?;
-            progress(Progress { done: done.fetch_add(1, Ordering::Relaxed) + 1, total: entries.len() });
+            write_nifti(
+                &folder.join(&entry.folder).join(&entry.name),
+                &phantom.volume,
+                options,
+            )?;
+            progress(Progress {
+                done: done.fetch_add(1, Ordering::Relaxed) + 1,
+                total: entries.len(),
+            });
             Ok(Row::new(entry, &phantom))
         })
         .collect::<Result<_>>()?;
@@ -89,16 +103,24 @@ pub fn write_ct_rate(
         *count = rows.len();
         write_tables(folder, split, &rows)?;
     }
-    Ok(WrittenSet { train_volumes: volumes[0], valid_volumes: volumes[1] })
+    Ok(WrittenSet {
+        train_volumes: volumes[0],
+        valid_volumes: volumes[1],
+    })
 }
 
 /// Takes the folder for this set.
 fn claim(folder: &Path) -> Result<()> {
     create_dir_all(folder)?;
     let mark = folder.join(MARK);
-    let mut listing = fs::read_dir(folder).map_err(|source| Error::Read { path: folder.into(), source })?;
+    let mut listing = fs::read_dir(folder).map_err(|source| Error::Read {
+        path: folder.into(),
+        source,
+    })?;
     if listing.next().is_some() && !mark.is_file() {
-        return Err(Error::NotPhantoms { path: folder.into() });
+        return Err(Error::NotPhantoms {
+            path: folder.into(),
+        });
     }
     write_bytes(&mark, MARK_TEXT.as_bytes())?;
     for part in PARTS.map(|part| folder.join(part)) {
@@ -111,7 +133,10 @@ fn claim(folder: &Path) -> Result<()> {
 
 fn entries(config: &DataSetConfig) -> Vec<Entry> {
     let mut entries = Vec::new();
-    let splits = [(Split::Train, 0, config.train_patients), (Split::Valid, VALID_PATIENTS_FROM, config.valid_patients)];
+    let splits = [
+        (Split::Train, 0, config.train_patients),
+        (Split::Valid, VALID_PATIENTS_FROM, config.valid_patients),
+    ];
     for (split, first, patients) in splits {
         let prefix = split.name();
         for number in 1..=patients as u64 {
@@ -124,8 +149,14 @@ fn entries(config: &DataSetConfig) -> Vec<Entry> {
                 for reconstruction in 0..reconstructions {
                     entries.push(Entry {
                         split,
-                        image: Image { patient, scan, reconstruction },
-                        folder: format!("dataset/{prefix}/{prefix}_{number}/{prefix}_{number}_{letter}"),
+                        image: Image {
+                            patient,
+                            scan,
+                            reconstruction,
+                        },
+                        folder: format!(
+                            "dataset/{prefix}/{prefix}_{number}/{prefix}_{number}_{letter}"
+                        ),
                         name: format!("{prefix}_{number}_{letter}_{}.nii.gz", reconstruction + 1),
                     });
                 }
@@ -162,8 +193,13 @@ struct Row {
     labels: Vec<String>,
 }
 
-const REPORT_COLUMNS: [&str; 5] =
-    ["VolumeName", "ClinicalInformation_EN", "Technique_EN", "Findings_EN", "Impressions_EN"];
+const REPORT_COLUMNS: [&str; 5] = [
+    "VolumeName",
+    "ClinicalInformation_EN",
+    "Technique_EN",
+    "Findings_EN",
+    "Impressions_EN",
+];
 
 const METADATA_COLUMNS: [&str; 19] = [
     "VolumeName",
@@ -190,14 +226,26 @@ const METADATA_COLUMNS: [&str; 19] = [
 impl Row {
     fn new(entry: &Entry, phantom: &Phantom) -> Self {
         let name = || entry.name.clone();
-        let Phantom { report, metadata, volume, .. } = phantom;
-        let report = [&report.clinical_information, &report.technique, &report.findings, &report.impressions];
+        let Phantom {
+            report,
+            metadata,
+            volume,
+            ..
+        } = phantom;
+        let report = [
+            &report.clinical_information,
+            &report.technique,
+            &report.findings,
+            &report.impressions,
+        ];
         let [x, y, z] = metadata.spacing_mm;
         let [columns, rows, slices] = volume.grid.size;
         let contrast = if metadata.contrast { "Iodine" } else { "" };
         Self {
             split: entry.split,
-            report: std::iter::once(name()).chain(report.into_iter().cloned()).collect(),
+            report: std::iter::once(name())
+                .chain(report.into_iter().cloned())
+                .collect(),
             metadata: vec![
                 name(),
                 "dcformer".into(),
@@ -220,7 +268,12 @@ impl Row {
                 slices.to_string(),
             ],
             labels: std::iter::once(name())
-                .chain(phantom.labels.iter().map(|&label| u8::from(label).to_string()))
+                .chain(
+                    phantom
+                        .labels
+                        .iter()
+                        .map(|&label| u8::from(label).to_string()),
+                )
                 .collect(),
         }
     }
@@ -230,29 +283,64 @@ fn write_tables(folder: &Path, split: Split, rows: &[&Row]) -> Result<()> {
     let (short, long) = (split.name(), split.long_name());
     let label_columns: Vec<&str> = std::iter::once("VolumeName").chain(ABNORMALITIES).collect();
     let table = |path: String, columns: &[&str], fields: fn(&Row) -> &[String]| {
-        write_table(&folder.join(path), columns, rows.iter().map(|row| fields(row)))
+        write_table(
+            &folder.join(path),
+            columns,
+            rows.iter().map(|row| fields(row)),
+        )
     };
-    table(format!("radiology_text_reports/{long}_reports.csv"), &REPORT_COLUMNS, |row| &row.report)?;
-    table(format!("metadata/{long}_metadata.csv"), &METADATA_COLUMNS, |row| &row.metadata)?;
-    table(format!("multi_abnormality_labels/{short}_predicted_labels.csv"), &label_columns, |row| &row.labels)
+    table(
+        format!("radiology_text_reports/{long}_reports.csv"),
+        &REPORT_COLUMNS,
+        |row| &row.report,
+    )?;
+    table(
+        format!("metadata/{long}_metadata.csv"),
+        &METADATA_COLUMNS,
+        |row| &row.metadata,
+    )?;
+    table(
+        format!("multi_abnormality_labels/{short}_predicted_labels.csv"),
+        &label_columns,
+        |row| &row.labels,
+    )
 }
 
-fn write_table<'a>(path: &Path, columns: &[&str], rows: impl Iterator<Item = &'a [String]>) -> Result<()> {
+fn write_table<'a>(
+    path: &Path,
+    columns: &[&str],
+    rows: impl Iterator<Item = &'a [String]>,
+) -> Result<()> {
     create_dir_all(path.parent().unwrap_or(path))?;
-    let failed = |source: std::io::Error| Error::Write { path: path.into(), source };
+    let failed = |source: std::io::Error| Error::Write {
+        path: path.into(),
+        source,
+    };
     let mut table = csv::Writer::from_writer(Vec::new());
-    table.write_record(columns).map_err(|error| failed(error.into()))?;
+    table
+        .write_record(columns)
+        .map_err(|error| failed(error.into()))?;
     for row in rows {
-        table.write_record(row).map_err(|error| failed(error.into()))?;
+        table
+            .write_record(row)
+            .map_err(|error| failed(error.into()))?;
     }
-    let bytes = table.into_inner().map_err(|error| failed(error.into_error()))?;
+    let bytes = table
+        .into_inner()
+        .map_err(|error| failed(error.into_error()))?;
     write_bytes(path, &bytes)
 }
 
 fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
-    write_replacing(path, |mut file| file.write_all(bytes)).map_err(|source| Error::Write { path: path.into(), source })
+    write_replacing(path, |mut file| file.write_all(bytes)).map_err(|source| Error::Write {
+        path: path.into(),
+        source,
+    })
 }
 
 fn create_dir_all(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).map_err(|source| Error::Write { path: PathBuf::from(path), source })
+    fs::create_dir_all(path).map_err(|source| Error::Write {
+        path: PathBuf::from(path),
+        source,
+    })
 }

@@ -2,18 +2,26 @@
 
 use std::f32::consts::TAU;
 
-use super::super::scene::{Ellipsoid, Layer, Paint, Shape, Stroke, add, between, frame, length, normalised, scale, subtract};
+use super::super::scene::{
+    Ellipsoid, Layer, Paint, Shape, Stroke, add, between, frame, length, normalised, scale,
+    subtract,
+};
 use super::{Drawing, Finding, Laterality};
 
 /// The heart is large: [`super::change_patient`] has made it so.
 pub(super) fn cardiomegaly(drawing: &mut Drawing<'_>) -> Finding {
-    let width = 2.0 * drawing.anatomy.patient.cage[0] * drawing.anatomy.patient.cardiothoracic_ratio;
+    let width =
+        2.0 * drawing.anatomy.patient.cage[0] * drawing.anatomy.patient.cardiothoracic_ratio;
     drawing.finding(Laterality::Midline, "heart", width)
 }
 
 /// Fluid surrounds the heart: [`super::change_patient`] has put it there.
 pub(super) fn pericardial_effusion(drawing: &mut Drawing<'_>) -> Finding {
-    drawing.finding(Laterality::Midline, "pericardium", drawing.anatomy.patient.pericardial_fluid)
+    drawing.finding(
+        Laterality::Midline,
+        "pericardium",
+        drawing.anatomy.patient.pericardial_fluid,
+    )
 }
 
 /// Flat plaques on the walls of the aorta and of the arteries from its arch.
@@ -40,8 +48,15 @@ pub(super) fn arterial_calcification(drawing: &mut Drawing<'_>) -> Finding {
         }
     }
     drawing.strokes.extend(plaques);
-    let place = *drawing.random.pick(&["aorta", "thoracic aorta", "aortic arch and descending aorta"]);
-    Finding { count, ..drawing.finding(Laterality::Midline, place, 8.0) }
+    let place = *drawing.random.pick(&[
+        "aorta",
+        "thoracic aorta",
+        "aortic arch and descending aorta",
+    ]);
+    Finding {
+        count,
+        ..drawing.finding(Laterality::Midline, place, 8.0)
+    }
 }
 
 fn plaque(drawing: &mut Drawing<'_>, center: [f32; 3], along: [f32; 3], radius: f32) -> Stroke {
@@ -53,15 +68,27 @@ fn plaque(drawing: &mut Drawing<'_>, center: [f32; 3], along: [f32; 3], radius: 
     let ellipsoid = Ellipsoid {
         center: add(center, scale(out, radius - 0.3)),
         axes: [out, along, around],
-        radius: [drawing.random.between(1.5, 2.5), 1.3 * size, size.min(0.7 * radius)],
+        radius: [
+            drawing.random.between(1.5, 2.5),
+            1.3 * size,
+            size.min(0.7 * radius),
+        ],
     };
     let hounsfield = drawing.random.between(600.0, 1_100.0);
-    Stroke::new(Layer::Deposits, Shape::Ellipsoid(ellipsoid), Paint::Over(hounsfield))
+    Stroke::new(
+        Layer::Deposits,
+        Shape::Ellipsoid(ellipsoid),
+        Paint::Over(hounsfield),
+    )
 }
 
 /// Calcified stretches of the coronary arteries.
 pub(super) fn coronary_calcification(drawing: &mut Drawing<'_>) -> Finding {
-    const NAMES: [&str; 3] = ["left anterior descending artery", "circumflex artery", "right coronary artery"];
+    const NAMES: [&str; 3] = [
+        "left anterior descending artery",
+        "circumflex artery",
+        "right coronary artery",
+    ];
     let courses = drawing.anatomy.heart.coronaries();
     let vessels = match drawing.severity {
         mild if mild < 0.45 => 1,
@@ -83,7 +110,13 @@ pub(super) fn coronary_calcification(drawing: &mut Drawing<'_>) -> Finding {
                     let hounsfield = drawing.random.between(500.0, 1_000.0);
                     let radius = [radius * drawing.random.between(0.8, 1.2); 2];
                     let shape = Paint::Over(hounsfield);
-                    drawing.push(Stroke::tube(Layer::Deposits, course[step], course[step + 1], radius, shape));
+                    drawing.push(Stroke::tube(
+                        Layer::Deposits,
+                        course[step],
+                        course[step + 1],
+                        radius,
+                        shape,
+                    ));
                 }
             }
             leg += stretch;
@@ -91,7 +124,20 @@ pub(super) fn coronary_calcification(drawing: &mut Drawing<'_>) -> Finding {
     }
     // The first stretch of the anterior descending artery is always involved.
     let radius = [radius; 2];
-    drawing.push(Stroke::tube(Layer::Deposits, courses[0][2], courses[0][4], radius, Paint::Over(750.0)));
-    let place = if vessels == 3 { "coronary arteries" } else { NAMES[0] };
-    Finding { count: vessels, ..drawing.finding(Laterality::Midline, place, size.max(10.0)) }
+    drawing.push(Stroke::tube(
+        Layer::Deposits,
+        courses[0][2],
+        courses[0][4],
+        radius,
+        Paint::Over(750.0),
+    ));
+    let place = if vessels == 3 {
+        "coronary arteries"
+    } else {
+        NAMES[0]
+    };
+    Finding {
+        count: vessels,
+        ..drawing.finding(Laterality::Midline, place, size.max(10.0))
+    }
 }

@@ -4,7 +4,9 @@ use std::f32::consts::TAU;
 
 use super::super::anatomy::skeleton::sternum_point;
 use super::super::anatomy::thorax::Side;
-use super::super::scene::{Ellipsoid, Layer, Paint, Point, Shape, Stroke, add, frame, normalised, path, scale, tubes};
+use super::super::scene::{
+    Ellipsoid, Layer, Paint, Point, Shape, Stroke, add, frame, normalised, path, scale, tubes,
+};
 use super::{Drawing, Finding, laterality};
 
 const METAL: Paint = Paint::Over(3_000.0);
@@ -12,7 +14,11 @@ const PLASTIC: Paint = Paint::Over(900.0);
 
 /// Port, pacemaker, wires of an opened breast bone, screws in the spine, or electrodes.
 pub(super) fn medical_material(drawing: &mut Drawing<'_>) -> Finding {
-    let side = if drawing.random.chance(0.6) { Side::Right } else { Side::Left };
+    let side = if drawing.random.chance(0.6) {
+        Side::Right
+    } else {
+        Side::Left
+    };
     let (form, size, sides) = match drawing.random.below(10) {
         0..=2 => (port(drawing, side), 26.0, vec![side]),
         3..=5 => (pacemaker(drawing), 46.0, vec![Side::Left]),
@@ -20,7 +26,10 @@ pub(super) fn medical_material(drawing: &mut Drawing<'_>) -> Finding {
         8 => (spinal_fixation(drawing), 45.0, vec![]),
         _ => (electrodes(drawing), 14.0, vec![]),
     };
-    Finding { form, ..drawing.finding(laterality(sides), "", size) }
+    Finding {
+        form,
+        ..drawing.finding(laterality(sides), "", size)
+    }
 }
 
 /// Position under the skin of the upper chest, and the direction out of it.
@@ -35,18 +44,33 @@ fn pocket(drawing: &Drawing<'_>, side: Side) -> (Point, Point) {
     while depth(y) < -11.0 && y > -260.0 {
         y -= 1.0;
     }
-    ([side.sign() * 0.5 * patient.cage[0] + level.shift_x, y, z], normalised([0.25 * side.sign(), -1.0, 0.1]))
+    (
+        [side.sign() * 0.5 * patient.cage[0] + level.shift_x, y, z],
+        normalised([0.25 * side.sign(), -1.0, 0.1]),
+    )
 }
 
 fn port(drawing: &mut Drawing<'_>, side: Side) -> &'static str {
     let (center, out) = pocket(drawing, side);
     let chamber = |margin: f32| {
-        Shape::Ellipsoid(Ellipsoid { center, axes: frame(out), radius: [7.0 + margin, 14.0 + margin, 14.0 + margin] })
+        Shape::Ellipsoid(Ellipsoid {
+            center,
+            axes: frame(out),
+            radius: [7.0 + margin, 14.0 + margin, 14.0 + margin],
+        })
     };
     drawing.push(Stroke::new(Layer::Devices, chamber(0.0), METAL).with_streaks(160.0));
-    drawing.push(Stroke::new(Layer::Devices, chamber(-4.5), Paint::Over(300.0)));
+    drawing.push(Stroke::new(
+        Layer::Devices,
+        chamber(-4.5),
+        Paint::Over(300.0),
+    ));
     let vein = drawing.anatomy.superior_vena_cava.clone();
-    let neck = [0.5 * (center[0] + vein[0][0]), center[1] + 12.0, vein[0][2] + 6.0];
+    let neck = [
+        0.5 * (center[0] + vein[0][0]),
+        center[1] + 12.0,
+        vein[0][2] + 6.0,
+    ];
     let mut course = vec![center, neck];
     course.extend(vein.iter().take(vein.len() * 3 / 4).step_by(2));
     let catheter = tubes(Layer::Devices, &path(&course, 3), [1.7, 1.7], PLASTIC);
@@ -56,14 +80,22 @@ fn port(drawing: &mut Drawing<'_>, side: Side) -> &'static str {
 
 fn pacemaker(drawing: &mut Drawing<'_>) -> &'static str {
     let (center, out) = pocket(drawing, Side::Left);
-    let body = Ellipsoid { center, axes: frame(out), radius: [6.5, 24.0, 21.0] };
+    let body = Ellipsoid {
+        center,
+        axes: frame(out),
+        radius: [6.5, 24.0, 21.0],
+    };
     drawing.push(Stroke::new(Layer::Devices, Shape::Ellipsoid(body), METAL).with_streaks(260.0));
     let vein = drawing.anatomy.superior_vena_cava.clone();
     let heart = &drawing.anatomy.heart;
     let apex = heart.surface(0.5, 1.2, -10.0 * heart.size);
     let appendage = add(heart.chambers[1].center, [2.0, -14.0, 4.0]);
     for tip in [apex, appendage] {
-        let mut course = vec![center, add(center, [-18.0, 14.0, 22.0]), [4.0, -18.0, vein[0][2] - 4.0]];
+        let mut course = vec![
+            center,
+            add(center, [-18.0, 14.0, 22.0]),
+            [4.0, -18.0, vein[0][2] - 4.0],
+        ];
         course.extend(vein.iter().skip(2).step_by(3));
         course.push(tip);
         let lead = tubes(Layer::Devices, &path(&course, 3), [1.2, 1.2], METAL);
@@ -86,15 +118,26 @@ fn sternal_wires(drawing: &mut Drawing<'_>) -> &'static str {
             add(center, [19.0 * cos, 9.5 * sin, 19.0 * cos * tilt])
         };
         for step in 0..steps {
-            drawing.push(Stroke::tube(Layer::Devices, point(step), point(step + 1), [1.5, 1.5], METAL));
+            drawing.push(Stroke::tube(
+                Layer::Devices,
+                point(step),
+                point(step + 1),
+                [1.5, 1.5],
+                METAL,
+            ));
         }
         // The twisted ends in front.
         let knot = add(center, [drawing.random.between(-4.0, 4.0), -10.5, 0.0]);
-        drawing.push(Stroke::ball(Layer::Devices, knot, [3.2, 2.4, 2.8], METAL).with_streaks(120.0));
+        drawing
+            .push(Stroke::ball(Layer::Devices, knot, [3.2, 2.4, 2.8], METAL).with_streaks(120.0));
     }
     // The heart was operated on: clips along the graft.
     for _ in 0..drawing.random.count(2, 5) {
-        let at = anatomy.heart.surface(drawing.random.between(0.8, 1.9), drawing.random.between(0.2, 1.2), 5.0);
+        let at = anatomy.heart.surface(
+            drawing.random.between(0.8, 1.9),
+            drawing.random.between(0.2, 1.2),
+            5.0,
+        );
         drawing.push(Stroke::ball(Layer::Devices, at, [2.2; 3], METAL).with_streaks(60.0));
     }
     "sternotomy wires"
@@ -111,7 +154,9 @@ fn spinal_fixation(drawing: &mut Drawing<'_>) -> &'static str {
             let level = thorax.level(thorax.height(first) + 25.0 * screw as f32);
             let tip = [level.shift_x + 5.0 * sign, level.spine_y - 6.0, level.z];
             let head = [level.shift_x + 17.0 * sign, level.spine_y + 36.0, level.z];
-            strokes.push(Stroke::tube(Layer::Devices, tip, head, [2.6, 3.0], METAL).with_streaks(150.0));
+            strokes.push(
+                Stroke::tube(Layer::Devices, tip, head, [2.6, 3.0], METAL).with_streaks(150.0),
+            );
             heads.push(head);
         }
         strokes.extend(tubes(Layer::Devices, &heads, [3.2, 3.2], METAL));
@@ -122,9 +167,18 @@ fn spinal_fixation(drawing: &mut Drawing<'_>) -> &'static str {
 
 fn electrodes(drawing: &mut Drawing<'_>) -> &'static str {
     let anatomy = drawing.anatomy;
-    let places = [(-0.75, 0.82), (0.75, 0.82), (-0.6, 0.22), (0.8, 0.25), (0.1, 0.5), (0.45, 0.36)];
+    let places = [
+        (-0.75, 0.82),
+        (0.75, 0.82),
+        (-0.6, 0.22),
+        (0.8, 0.25),
+        (0.1, 0.5),
+        (0.45, 0.36),
+    ];
     for (x, t) in places {
-        let z = anatomy.thorax.height(t + drawing.random.between(-0.04, 0.04));
+        let z = anatomy
+            .thorax
+            .height(t + drawing.random.between(-0.04, 0.04));
         let level = anatomy.thorax.level(z);
         let x = x * anatomy.patient.cage[0];
         let mut y = 0.0;
@@ -132,10 +186,19 @@ fn electrodes(drawing: &mut Drawing<'_>) -> &'static str {
             y -= 1.0;
         }
         let skin = [x + level.shift_x, y, z];
-        let disc = Ellipsoid { center: skin, axes: frame([0.0, 1.0, 0.0]), radius: [2.6, 8.0, 8.0] };
+        let disc = Ellipsoid {
+            center: skin,
+            axes: frame([0.0, 1.0, 0.0]),
+            radius: [2.6, 8.0, 8.0],
+        };
         drawing.push(Stroke::new(Layer::Devices, Shape::Ellipsoid(disc), METAL).with_streaks(80.0));
         let away = add(skin, scale([0.3, -0.05, 0.9], 70.0));
-        let cable = tubes(Layer::Devices, &path(&[skin, add(skin, [4.0, -6.0, 20.0]), away], 3), [1.3, 1.3], PLASTIC);
+        let cable = tubes(
+            Layer::Devices,
+            &path(&[skin, add(skin, [4.0, -6.0, 20.0]), away], 3),
+            [1.3, 1.3],
+            PLASTIC,
+        );
         drawing.strokes.extend(cable);
     }
     "electrodes"

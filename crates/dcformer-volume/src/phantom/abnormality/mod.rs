@@ -62,7 +62,15 @@ pub(super) struct Drawing<'a> {
 impl Drawing<'_> {
     /// A finding of this abnormality.
     fn finding(&self, laterality: Laterality, place: &'static str, size_mm: f32) -> Finding {
-        Finding { abnormality: self.index, laterality, place, form: "", size_mm, count: 1, severity: self.severity }
+        Finding {
+            abnormality: self.index,
+            laterality,
+            place,
+            form: "",
+            size_mm,
+            count: 1,
+            severity: self.severity,
+        }
     }
 
     /// Between a mild and a severe value.
@@ -71,13 +79,21 @@ impl Drawing<'_> {
     }
 
     fn side(&mut self) -> Side {
-        if self.random.chance(0.5) { Side::Right } else { Side::Left }
+        if self.random.chance(0.5) {
+            Side::Right
+        } else {
+            Side::Left
+        }
     }
 
     /// One side or, with the given probability, both.
     fn sides(&mut self, both: f32) -> Vec<Side> {
         let side = self.side();
-        if self.random.chance(both) { vec![side, side.other()] } else { vec![side] }
+        if self.random.chance(both) {
+            vec![side, side.other()]
+        } else {
+            vec![side]
+        }
     }
 
     fn push(&mut self, stroke: Stroke) {
@@ -91,8 +107,15 @@ fn severity(random: &mut Random) -> f32 {
 }
 
 /// What abnormalities change about the whole patient, before anything is drawn. `random` is the stream of the findings.
-pub(super) fn change_patient(patient: &mut Patient, labels: &[bool; 18], random: &Random, scan: usize) {
-    let draw = |index: usize| labels[index].then(|| severity(&mut own_stream(random, index, scan).stream(1)));
+pub(super) fn change_patient(
+    patient: &mut Patient,
+    labels: &[bool; 18],
+    random: &Random,
+    scan: usize,
+) {
+    let draw = |index: usize| {
+        labels[index].then(|| severity(&mut own_stream(random, index, scan).stream(1)))
+    };
     if let Some(severity) = draw(CARDIOMEGALY) {
         patient.cardiothoracic_ratio = lerp(0.54, 0.66, severity);
     }
@@ -146,8 +169,14 @@ pub(super) fn draw(
     for index in (0..labels.len()).filter(|&index| labels[index]) {
         let own = own_stream(random, index, scan);
         let severity = severity(&mut own.stream(1));
-        let mut drawing =
-            Drawing { anatomy, strokes, parenchyma: &mut parenchyma, random: own.stream(2), severity, index };
+        let mut drawing = Drawing {
+            anatomy,
+            strokes,
+            parenchyma: &mut parenchyma,
+            random: own.stream(2),
+            severity,
+            index,
+        };
         findings.push(DRAW[index](&mut drawing));
     }
     strokes.sort_by_key(|stroke| stroke.layer);
@@ -166,8 +195,12 @@ fn lobe_name(side: Side, lobe: Lobe) -> &'static str {
 
 /// The lobes that several findings of one kind are in, in a report's words.
 fn lobes_name(lobes: &[(Side, Lobe)]) -> &'static str {
-    let Some(&(side, first)) = lobes.first() else { return "lung" };
-    if lobes.iter().all(|&(_, lobe)| lobe == first) && (first != Lobe::Middle || lobes.iter().all(|&(s, _)| s == side)) {
+    let Some(&(side, first)) = lobes.first() else {
+        return "lung";
+    };
+    if lobes.iter().all(|&(_, lobe)| lobe == first)
+        && (first != Lobe::Middle || lobes.iter().all(|&(s, _)| s == side))
+    {
         lobe_name(side, first)
     } else {
         "lung"
@@ -176,7 +209,9 @@ fn lobes_name(lobes: &[(Side, Lobe)]) -> &'static str {
 
 fn laterality(sides: impl IntoIterator<Item = Side>) -> Laterality {
     let mut seen = [false; 2];
-    sides.into_iter().for_each(|side| seen[side as usize] = true);
+    sides
+        .into_iter()
+        .for_each(|side| seen[side as usize] = true);
     match seen {
         [true, true] => Laterality::Bilateral,
         [true, false] => Laterality::Right,

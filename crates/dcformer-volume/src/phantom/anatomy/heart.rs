@@ -1,6 +1,8 @@
 //! Heart and coronary arteries.
 
-use super::super::scene::{Ellipsoid, Layer, Paint, Point, Stroke, Shape, add, cross, normalised, scale};
+use super::super::scene::{
+    Ellipsoid, Layer, Paint, Point, Shape, Stroke, add, cross, normalised, scale,
+};
 use super::patient::Patient;
 use super::thorax::Thorax;
 
@@ -25,12 +27,20 @@ impl Heart {
         let across = normalised(cross(axis, [0.0, 0.0, 1.0]));
         let axes = [axis, across, cross(axis, across)];
         let [low, high] = Thorax::extent(patient);
-        let center = [25.0 * size, -patient.cage[1] + 12.0 + 45.0 * size, low + 0.41 * (high - low) + 6.0 * (size - 1.0)];
+        let center = [
+            25.0 * size,
+            -patient.cage[1] + 12.0 + 45.0 * size,
+            low + 0.41 * (high - low) + 6.0 * (size - 1.0),
+        ];
         let at = |offset: Point| add(center, scale(offset, size));
         let radii = |radius: [f32; 3]| radius.map(|value| value * size);
         Self {
             chambers: [
-                Ellipsoid { center, axes, radius: radii([62.0, 42.0, 43.0]) },
+                Ellipsoid {
+                    center,
+                    axes,
+                    radius: radii([62.0, 42.0, 43.0]),
+                },
                 Ellipsoid::upright(at([-38.0, 3.0, 12.0]), radii([26.0, 30.0, 34.0])),
                 Ellipsoid::upright(at([-8.0, 34.0, 22.0]), radii([38.0, 21.0, 27.0])),
             ],
@@ -41,10 +51,18 @@ impl Heart {
     /// A point of the surface of the ventricles, `outwards` millimetres above it: `polar` is the angle from the apex,
     /// `around` the angle around the long axis, 0 towards the front and left.
     pub(in super::super) fn surface(&self, polar: f32, around: f32, outwards: f32) -> Point {
-        let Ellipsoid { center, axes, radius } = self.chambers[0].inflated(outwards);
+        let Ellipsoid {
+            center,
+            axes,
+            radius,
+        } = self.chambers[0].inflated(outwards);
         let (sin, cos) = polar.sin_cos();
         let (sin_around, cos_around) = around.sin_cos();
-        let weights = [cos * radius[0], -sin * cos_around * radius[1], sin * sin_around * radius[2]];
+        let weights = [
+            cos * radius[0],
+            -sin * cos_around * radius[1],
+            sin * sin_around * radius[2],
+        ];
         (0..3).fold(center, |point, k| add(point, scale(axes[k], weights[k])))
     }
 
@@ -60,7 +78,11 @@ impl Heart {
                 })
                 .collect()
         };
-        [course([1.95, 0.35], [0.55, 0.25]), course([1.9, 1.75], [0.3, -1.5]), course([2.0, 1.8], [1.6, 3.4])]
+        [
+            course([1.95, 0.35], [0.55, 0.25]),
+            course([1.9, 1.75], [0.3, -1.5]),
+            course([2.0, 1.8], [1.6, 3.4]),
+        ]
     }
 
     pub(in super::super) fn strokes(&self, patient: &Patient) -> Vec<Stroke> {
@@ -79,12 +101,25 @@ impl Heart {
         shells(0.0, -85.0);
         shells(-EPICARDIAL_FAT, if patient.contrast { 90.0 } else { 50.0 });
         for cavity in self.cavities() {
-            strokes.push(Stroke::new(Layer::Heart, Shape::Ellipsoid(cavity), Paint::Solid(patient.blood)).blurred(3.0));
+            strokes.push(
+                Stroke::new(
+                    Layer::Heart,
+                    Shape::Ellipsoid(cavity),
+                    Paint::Solid(patient.blood),
+                )
+                .blurred(3.0),
+            );
         }
         for course in self.coronaries() {
             for leg in course.windows(2) {
                 let blood = Paint::Over(patient.blood);
-                strokes.push(Stroke::tube(Layer::Mediastinum, leg[0], leg[1], [1.4, 1.4], blood));
+                strokes.push(Stroke::tube(
+                    Layer::Mediastinum,
+                    leg[0],
+                    leg[1],
+                    [1.4, 1.4],
+                    blood,
+                ));
             }
         }
         strokes
@@ -95,9 +130,16 @@ impl Heart {
         let [ventricles, right, left] = self.chambers;
         let s = self.size;
         let inside = |sideways: f32, up: f32, radius: [f32; 3]| {
-            let offset = add(scale(ventricles.axes[1], sideways * s), scale(ventricles.axes[2], up * s));
+            let offset = add(
+                scale(ventricles.axes[1], sideways * s),
+                scale(ventricles.axes[2], up * s),
+            );
             let center = add(ventricles.center, offset);
-            Ellipsoid { center, axes: ventricles.axes, radius: radius.map(|value| value * s) }
+            Ellipsoid {
+                center,
+                axes: ventricles.axes,
+                radius: radius.map(|value| value * s),
+            }
         };
         [
             inside(-13.0, -8.0, [38.0, 15.0, 20.0]),
@@ -135,7 +177,11 @@ mod tests {
         let heart = Heart::new(&patient);
         for course in heart.coronaries() {
             for point in course {
-                let nearest = heart.chambers.iter().map(|chamber| chamber.distance(point)).fold(f32::INFINITY, f32::min);
+                let nearest = heart
+                    .chambers
+                    .iter()
+                    .map(|chamber| chamber.distance(point))
+                    .fold(f32::INFINITY, f32::min);
                 assert!(nearest < 3.0, "{nearest}");
             }
         }

@@ -82,61 +82,148 @@ impl Anatomy {
         let layer = Layer::GreatVessels;
         let wall = self.patient.blood.min(SOFT_TISSUE);
         let [root, end] = self.aorta_radius;
-        strokes.extend(tubes(layer, &self.aorta, [root + 1.5, end + 1.2], Paint::Solid(wall)));
-        strokes.extend(tubes(Layer::Mediastinum, &self.aorta, self.aorta_radius, blood));
+        strokes.extend(tubes(
+            layer,
+            &self.aorta,
+            [root + 1.5, end + 1.2],
+            Paint::Solid(wall),
+        ));
+        strokes.extend(tubes(
+            Layer::Mediastinum,
+            &self.aorta,
+            self.aorta_radius,
+            blood,
+        ));
         for [from, to] in &self.arch_branches {
             strokes.push(Stroke::tube(layer, *from, *to, [5.8, 4.6], blood));
         }
         strokes.extend(tubes(layer, &self.superior_vena_cava, [8.5, 9.0], blood));
         let heart = self.heart.chambers[0].center;
         let s = self.heart.size;
-        let trunk = path(&[add(heart, [8.0 * s, -18.0 * s, 32.0 * s]), [20.0, -10.0, -14.0]], 3);
+        let trunk = path(
+            &[
+                add(heart, [8.0 * s, -18.0 * s, 32.0 * s]),
+                [20.0, -10.0, -14.0],
+            ],
+            3,
+        );
         strokes.extend(tubes(layer, &trunk, [13.5, 12.5], blood));
         for side in [Side::Right, Side::Left] {
             let hilum = hilum(&self.thorax, side);
-            let start = if side == Side::Right { [12.0, -4.0, -16.0] } else { [22.0, -6.0, -10.0] };
-            let course = path(&[start, add(hilum, [-14.0 * side.sign(), -2.0, 2.0]), add(hilum, [4.0 * side.sign(), 0.0, -4.0])], 3);
+            let start = if side == Side::Right {
+                [12.0, -4.0, -16.0]
+            } else {
+                [22.0, -6.0, -10.0]
+            };
+            let course = path(
+                &[
+                    start,
+                    add(hilum, [-14.0 * side.sign(), -2.0, 2.0]),
+                    add(hilum, [4.0 * side.sign(), 0.0, -4.0]),
+                ],
+                3,
+            );
             strokes.extend(tubes(layer, &course, [10.5, 6.5], blood));
         }
         let atrium = self.heart.chambers[1].center;
         let below = [-20.0, 26.0, self.thorax.z[0] - 60.0];
-        strokes.extend(tubes(layer, &path(&[add(atrium, [8.0, 10.0, -20.0 * s]), below], 3), [11.0, 11.5], blood));
-        strokes.extend(tubes(layer, &self.oesophagus, [7.5, 8.0], Paint::Solid(38.0)));
-        strokes.extend(tubes(Layer::Mediastinum, &self.oesophagus, [1.8, 1.2], Paint::Over(-350.0)));
-        let azygos: Vec<Point> = self.aorta.iter().skip(self.aorta.len() / 2).map(|p| add(*p, [-24.0, 6.0, 0.0])).collect();
+        strokes.extend(tubes(
+            layer,
+            &path(&[add(atrium, [8.0, 10.0, -20.0 * s]), below], 3),
+            [11.0, 11.5],
+            blood,
+        ));
+        strokes.extend(tubes(
+            layer,
+            &self.oesophagus,
+            [7.5, 8.0],
+            Paint::Solid(38.0),
+        ));
+        strokes.extend(tubes(
+            Layer::Mediastinum,
+            &self.oesophagus,
+            [1.8, 1.2],
+            Paint::Over(-350.0),
+        ));
+        let azygos: Vec<Point> = self
+            .aorta
+            .iter()
+            .skip(self.aorta.len() / 2)
+            .map(|p| add(*p, [-24.0, 6.0, 0.0]))
+            .collect();
         strokes.extend(tubes(layer, &azygos, [3.5, 3.5], blood));
     }
 
     fn central_airways(&self, strokes: &mut Vec<Stroke>) {
         let carina = carina();
         let top = [2.0, 0.0, self.thorax.z[1] + 60.0];
-        airway_path(&path(&[top, [0.0, 4.0, 40.0], carina], 4), [8.8, 8.5], 1.6, strokes);
+        airway_path(
+            &path(&[top, [0.0, 4.0, 40.0], carina], 4),
+            [8.8, 8.5],
+            1.6,
+            strokes,
+        );
         for side in [Side::Right, Side::Left] {
-            let radius = if side == Side::Right { [7.0, 6.2] } else { [6.4, 5.4] };
-            airway_path(&path(&[carina, hilum(&self.thorax, side)], 3), radius, 1.4, strokes);
+            let radius = if side == Side::Right {
+                [7.0, 6.2]
+            } else {
+                [6.4, 5.4]
+            };
+            airway_path(
+                &path(&[carina, hilum(&self.thorax, side)], 3),
+                radius,
+                1.4,
+                strokes,
+            );
         }
     }
 
     fn lung_vessels(&self, side: Side, random: &mut Random, strokes: &mut Vec<Stroke>) {
         let hilum = hilum(&self.thorax, side);
-        let blood = if self.patient.contrast { 0.8 * self.patient.blood } else { self.patient.blood };
+        let blood = if self.patient.contrast {
+            0.8 * self.patient.blood
+        } else {
+            self.patient.blood
+        };
         let paint = Paint::DenserLung(blood);
         // Arteries run with the airways; veins have their own way back to the left atrium.
         let airways = &self.airways[side as usize];
-        let mut leaves: Vec<Point> = airways.points.iter().skip(1).map(|p| add(*p, [3.5 * side.sign(), -2.5, 1.5])).collect();
+        let mut leaves: Vec<Point> = airways
+            .points
+            .iter()
+            .skip(1)
+            .map(|p| add(*p, [3.5 * side.sign(), -2.5, 1.5]))
+            .collect();
         leaves.extend(lung_points(&self.thorax, side, 105, 4.0, random));
-        let arteries = Tree::grow(add(hilum, [5.0 * side.sign(), -4.0, 0.0]), leaves, 0.85, random);
+        let arteries = Tree::grow(
+            add(hilum, [5.0 * side.sign(), -4.0, 0.0]),
+            leaves,
+            0.85,
+            random,
+        );
         let atrium = self.heart.chambers[2].center;
         let root = add(atrium, [26.0 * side.sign(), 2.0, 0.0]);
-        let veins = Tree::grow(root, lung_points(&self.thorax, side, 85, 4.0, random), 0.85, random);
+        let veins = Tree::grow(
+            root,
+            lung_points(&self.thorax, side, 85, 4.0, random),
+            0.85,
+            random,
+        );
         for tree in [&arteries, &veins] {
             let segments = tree.segments();
-            strokes.extend(segments.map(|(from, to, radius)| Stroke::tube(Layer::LungVessels, from, to, radius, paint)));
+            strokes.extend(segments.map(|(from, to, radius)| {
+                Stroke::tube(Layer::LungVessels, from, to, radius, paint)
+            }));
         }
     }
 
     /// A random point of the lungs, at least `depth` from the pleura, that `wanted` accepts; the last try if none does.
-    pub(super) fn point_in_lung(&self, random: &mut Random, depth: f32, wanted: impl Fn(Point) -> bool) -> Point {
+    pub(super) fn point_in_lung(
+        &self,
+        random: &mut Random,
+        depth: f32,
+        wanted: impl Fn(Point) -> bool,
+    ) -> Point {
         let [a, b] = self.patient.cage;
         let mut last = hilum(&self.thorax, Side::Right);
         for _ in 0..400 {
@@ -156,8 +243,16 @@ impl Anatomy {
     }
 
     /// A random point of one lobe.
-    pub(super) fn point_in_lobe(&self, random: &mut Random, depth: f32, side: Side, lobe: Lobe) -> Point {
-        self.point_in_lung(random, depth, |point| self.thorax.lobe(point) == (side, lobe))
+    pub(super) fn point_in_lobe(
+        &self,
+        random: &mut Random,
+        depth: f32,
+        side: Side,
+        lobe: Lobe,
+    ) -> Point {
+        self.point_in_lung(random, depth, |point| {
+            self.thorax.lobe(point) == (side, lobe)
+        })
     }
 
     /// Relative height of a point: 0 at the lowest, 1 at the highest point of the lungs.
@@ -180,7 +275,13 @@ pub(super) fn hilum(thorax: &Thorax, side: Side) -> Point {
 }
 
 /// Points spread through a lung: each the farthest of a few candidates from those already chosen.
-pub(super) fn lung_points(thorax: &Thorax, side: Side, count: usize, depth: f32, random: &mut Random) -> Vec<Point> {
+pub(super) fn lung_points(
+    thorax: &Thorax,
+    side: Side,
+    count: usize,
+    depth: f32,
+    random: &mut Random,
+) -> Vec<Point> {
     let mut points: Vec<Point> = Vec::with_capacity(count);
     let mut tries = 0;
     while points.len() < count && tries < 60 * count {
@@ -189,12 +290,19 @@ pub(super) fn lung_points(thorax: &Thorax, side: Side, count: usize, depth: f32,
         while candidates < 3 && tries < 60 * count {
             tries += 1;
             let x = side.sign() * random.between(8.0, 142.0);
-            let point = [x, random.between(-98.0, 98.0), random.between(thorax.z[0], thorax.z[1])];
+            let point = [
+                x,
+                random.between(-98.0, 98.0),
+                random.between(thorax.z[0], thorax.z[1]),
+            ];
             if thorax.lung(point) > -depth {
                 continue;
             }
             candidates += 1;
-            let gap = points.iter().map(|other| length(subtract(*other, point))).fold(f32::INFINITY, f32::min);
+            let gap = points
+                .iter()
+                .map(|other| length(subtract(*other, point)))
+                .fold(f32::INFINITY, f32::min);
             if best.is_none_or(|(widest, _)| gap > widest) {
                 best = Some((gap, point));
             }
@@ -205,14 +313,37 @@ pub(super) fn lung_points(thorax: &Thorax, side: Side, count: usize, depth: f32,
 }
 
 /// One piece of an airway: wall and lumen.
-pub(super) fn airway(from: Point, to: Point, radius: [f32; 2], wall: f32, strokes: &mut Vec<Stroke>) {
+pub(super) fn airway(
+    from: Point,
+    to: Point,
+    radius: [f32; 2],
+    wall: f32,
+    strokes: &mut Vec<Stroke>,
+) {
     let outer = radius.map(|value| value + wall);
-    strokes.push(Stroke::tube(Layer::AirwayWalls, from, to, outer, Paint::DenserLung(20.0)));
-    strokes.push(Stroke::tube(Layer::AirwayLumens, from, to, radius, Paint::Lung(AIR)));
+    strokes.push(Stroke::tube(
+        Layer::AirwayWalls,
+        from,
+        to,
+        outer,
+        Paint::DenserLung(20.0),
+    ));
+    strokes.push(Stroke::tube(
+        Layer::AirwayLumens,
+        from,
+        to,
+        radius,
+        Paint::Lung(AIR),
+    ));
 }
 
 fn airway_path(points: &[Point], radius: [f32; 2], wall: f32, strokes: &mut Vec<Stroke>) {
-    strokes.extend(tubes(Layer::AirwayWalls, points, radius.map(|value| value + wall), Paint::Over(25.0)));
+    strokes.extend(tubes(
+        Layer::AirwayWalls,
+        points,
+        radius.map(|value| value + wall),
+        Paint::Over(25.0),
+    ));
     strokes.extend(tubes(Layer::AirwayLumens, points, radius, Paint::Over(AIR)));
 }
 
@@ -250,11 +381,28 @@ fn arch_branches(thorax: &Thorax, aorta: &[Point]) -> Vec<[Point; 2]> {
 
 fn caval_course(thorax: &Thorax, heart: &Heart) -> Vec<Point> {
     let atrium = add(heart.chambers[1].center, [6.0, 4.0, 20.0]);
-    path(&[[-30.0, -12.0, thorax.z[1] + 20.0], [-27.0, -10.0, 30.0], [-27.0, -4.0, -10.0], atrium], 4)
+    path(
+        &[
+            [-30.0, -12.0, thorax.z[1] + 20.0],
+            [-27.0, -10.0, 30.0],
+            [-27.0, -4.0, -10.0],
+            atrium,
+        ],
+        4,
+    )
 }
 
 fn oesophagus_course(thorax: &Thorax) -> Vec<Point> {
     let behind = thorax.level(0.0).spine_y - 24.0;
     let low = thorax.z[0];
-    path(&[[3.0, 18.0, thorax.z[1] + 50.0], [5.0, behind - 4.0, 0.0], [2.0, behind - 4.0, -60.0], [14.0, behind - 16.0, low + 20.0], scale([24.0, behind - 26.0, low], 1.0)], 3)
+    path(
+        &[
+            [3.0, 18.0, thorax.z[1] + 50.0],
+            [5.0, behind - 4.0, 0.0],
+            [2.0, behind - 4.0, -60.0],
+            [14.0, behind - 16.0, low + 20.0],
+            scale([24.0, behind - 26.0, low], 1.0),
+        ],
+        3,
+    )
 }

@@ -1,6 +1,8 @@
 //! The shape of the trunk: rib cage, lungs, mediastinum and diaphragm as distances.
 
-use super::super::scene::{Ellipsoid, Point, Prepared, Shape, ellipse, lerp, smooth_max, smooth_min, smoothstep};
+use super::super::scene::{
+    Ellipsoid, Point, Prepared, Shape, ellipse, lerp, smooth_max, smooth_min, smoothstep,
+};
 use super::heart::Heart;
 use super::patient::Patient;
 
@@ -102,7 +104,11 @@ impl Thorax {
         let chambers = heart.chambers.map(|chamber| chamber.inflated(margin));
         let breast = |sign: f32| {
             let size = 34.0 + 0.8 * patient.fat;
-            let center = [sign * 0.55 * patient.cage[0], -patient.cage[1] - 10.0, lerp(z[0], z[1], 0.36)];
+            let center = [
+                sign * 0.55 * patient.cage[0],
+                -patient.cage[1] - 10.0,
+                lerp(z[0], z[1], 0.36),
+            ];
             Ellipsoid::upright(center, [1.25 * size, size, 1.3 * size])
         };
         Self {
@@ -114,9 +120,19 @@ impl Thorax {
             dome_drop: 0.24 * patient.lung_height,
             heart: chambers.map(|chamber| Shape::Ellipsoid(chamber).prepared()),
             heart_z: [0, 1].map(|end| {
-                let reach = |e: &Ellipsoid| if end == 0 { e.center[2] - e.reach()[2] } else { e.center[2] + e.reach()[2] };
+                let reach = |e: &Ellipsoid| {
+                    if end == 0 {
+                        e.center[2] - e.reach()[2]
+                    } else {
+                        e.center[2] + e.reach()[2]
+                    }
+                };
                 let ends = chambers.iter().map(reach);
-                if end == 0 { ends.fold(f32::INFINITY, f32::min) - 8.0 } else { ends.fold(f32::NEG_INFINITY, f32::max) + 8.0 }
+                if end == 0 {
+                    ends.fold(f32::INFINITY, f32::min) - 8.0
+                } else {
+                    ends.fold(f32::NEG_INFINITY, f32::max) + 8.0
+                }
             }),
             scoliosis: patient.scoliosis,
             breasts: patient.female.then(|| [breast(-1.0), breast(1.0)]),
@@ -125,7 +141,10 @@ impl Thorax {
 
     /// Lowest and highest point of the lungs; the carina is at 0.
     pub(in super::super) fn extent(patient: &Patient) -> [f32; 2] {
-        [-CARINA * patient.lung_height, (1.0 - CARINA) * patient.lung_height]
+        [
+            -CARINA * patient.lung_height,
+            (1.0 - CARINA) * patient.lung_height,
+        ]
     }
 
     /// Height of a relative height.
@@ -138,7 +157,8 @@ impl Thorax {
         let t = (z - self.z[0]) / (self.z[1] - self.z[0]);
         let s = ((t - 0.3) / 0.72).clamp(0.0, 1.0);
         let below = (0.3 - t).max(0.0);
-        let width = self.cage[0] * ((1.0 - s.powf(2.2)).powf(0.62) - 0.22 * below * below).max(0.02);
+        let width =
+            self.cage[0] * ((1.0 - s.powf(2.2)).powf(0.62) - 0.22 * below * below).max(0.02);
         let depth = self.cage[1] * ((1.0 - s.powf(2.6)).powf(0.55) - 0.2 * below * below).max(0.02);
         let shoulders = smoothstep(0.62, 1.0, t);
         let neck = smoothstep(1.0, 1.2, t);
@@ -152,7 +172,11 @@ impl Thorax {
             (0.85, [20.0, 32.0, 20.0]),
             (1.00, [34.0, 34.0, 30.0]),
         ];
-        let upper = WIDTHS.iter().position(|(height, _)| *height > t).unwrap_or(WIDTHS.len() - 1).max(1);
+        let upper = WIDTHS
+            .iter()
+            .position(|(height, _)| *height > t)
+            .unwrap_or(WIDTHS.len() - 1)
+            .max(1);
         let ((t0, low), (t1, high)) = (WIDTHS[upper - 1], WIDTHS[upper]);
         let at = smoothstep(t0, t1, t);
         Level {
@@ -196,7 +220,10 @@ impl Thorax {
     /// Distances at `(x, y)` on a level, where [`Thorax::cage`] is `cage`.
     pub(in super::super) fn field(&self, level: &Level, x: f32, y: f32, cage: f32) -> Field {
         if level.t > TOP {
-            return Field { lung: 50.0, diaphragm: 50.0 };
+            return Field {
+                lung: 50.0,
+                diaphragm: 50.0,
+            };
         }
         let yc = y - level.center_y;
         let diaphragm = level.z - self.diaphragm_at(x, yc);
@@ -209,7 +236,9 @@ impl Thorax {
         if level.heart && lung < 30.0 {
             let point = [x, y, level.z];
             let nearest = self.heart.iter().map(|chamber| chamber.distance(point));
-            let heart = nearest.reduce(|a, b| smooth_min(a, b, 14.0)).unwrap_or(f32::INFINITY);
+            let heart = nearest
+                .reduce(|a, b| smooth_min(a, b, 14.0))
+                .unwrap_or(f32::INFINITY);
             lung = smooth_max(lung, -heart, 7.0);
         }
         Field { lung, diaphragm }
@@ -218,14 +247,18 @@ impl Thorax {
     /// Farthest skin from the middle along `x` and `y`.
     pub(in super::super) fn reach(&self) -> [f32; 2] {
         let [a, b] = self.cage;
-        [a + self.wall + self.fat + 75.0, b + self.wall + self.fat + 90.0]
+        [
+            a + self.wall + self.fat + 75.0,
+            b + self.wall + self.fat + 90.0,
+        ]
     }
 
     /// [`Thorax::field`]'s lung at any point.
     pub(in super::super) fn lung(&self, point: Point) -> f32 {
         let level = self.level(point[2]);
         let x = point[0] - level.shift_x;
-        self.field(&level, x, point[1], self.cage(&level, x, point[1])).lung
+        self.field(&level, x, point[1], self.cage(&level, x, point[1]))
+            .lung
     }
 
     /// Height of the diaphragm.
@@ -237,7 +270,11 @@ impl Thorax {
         };
         let right = dome(self.domes[0], -0.5 * a, 0.56 * a);
         let left = dome(self.domes[1], 0.52 * a, 0.54 * a);
-        let middle = dome(0.5 * (self.domes[0] + self.domes[1]) - 16.0, 0.05 * a, 0.8 * a);
+        let middle = dome(
+            0.5 * (self.domes[0] + self.domes[1]) - 16.0,
+            0.05 * a,
+            0.8 * a,
+        );
         smooth_max(smooth_max(right, left, 16.0), middle, 16.0)
     }
 
@@ -255,12 +292,23 @@ impl Thorax {
 
     /// Side and lobe of a point of a lung.
     pub(in super::super) fn lobe(&self, point: Point) -> (Side, Lobe) {
-        let side = if point[0] < 0.0 { Side::Right } else { Side::Left };
+        let side = if point[0] < 0.0 {
+            Side::Right
+        } else {
+            Side::Left
+        };
         if self.oblique_fissure(point) < 0.0 {
             return (side, Lobe::Lower);
         }
         let lingula = if side == Side::Left { 14.0 } else { 0.0 };
-        (side, if self.horizontal_fissure(point) < -lingula { Lobe::Middle } else { Lobe::Upper })
+        (
+            side,
+            if self.horizontal_fissure(point) < -lingula {
+                Lobe::Middle
+            } else {
+                Lobe::Upper
+            },
+        )
     }
 
     /// The point of the inner chest wall at an angle around the trunk: 0 is straight back, `PI` straight to the front,
@@ -270,9 +318,17 @@ impl Thorax {
         let (sin, cos) = angle.sin_cos();
         // Along the ray, the squircle's outline solves r^2 - s cos^2 sin^2 r^4 = 1 in the cage's own units.
         let q = 0.34 * sin * sin * cos * cos;
-        let r = if q < 1e-4 { 1.0 } else { ((1.0 - (1.0 - 4.0 * q).sqrt()) / (2.0 * q)).sqrt() };
+        let r = if q < 1e-4 {
+            1.0
+        } else {
+            ((1.0 - (1.0 - 4.0 * q).sqrt()) / (2.0 * q)).sqrt()
+        };
         let [a, b] = level.radius;
-        [side.sign() * (a * r + outwards) * sin + level.shift_x, level.center_y + (b * r + outwards) * cos, z]
+        [
+            side.sign() * (a * r + outwards) * sin + level.shift_x,
+            level.center_y + (b * r + outwards) * cos,
+            z,
+        ]
     }
 
     /// Shifts a point of the straight patient to where the bent patient has it.

@@ -29,7 +29,12 @@ const MENTIONED_ABSENT: f32 = 0.62;
 const PLAIN: f32 = 0.3;
 
 /// Writes the report of a patient's findings.
-pub(super) fn write(random: &mut Random, patient: &Patient, labels: &[bool; 18], findings: &[Finding]) -> Report {
+pub(super) fn write(
+    random: &mut Random,
+    patient: &Patient,
+    labels: &[bool; 18],
+    findings: &[Finding],
+) -> Report {
     Report {
         clinical_information: clinical_information(random, patient),
         technique: technique(random, patient),
@@ -42,18 +47,38 @@ fn clinical_information(random: &mut Random, patient: &Patient) -> String {
     if random.chance(0.3) {
         return NOT_GIVEN.into();
     }
-    let reasons = ["Cough.", "Dyspnea.", "Chest pain.", "Fever, cough.", "Routine control.", "Weakness, weight loss.", "Shortness of breath."];
+    let reasons = [
+        "Cough.",
+        "Dyspnea.",
+        "Chest pain.",
+        "Fever, cough.",
+        "Routine control.",
+        "Weakness, weight loss.",
+        "Shortness of breath.",
+    ];
     let sex = if patient.female { "female" } else { "male" };
     let reason = *random.pick(&reasons);
-    if random.chance(0.3) { format!("{} year old {sex} patient. {reason}", patient.age) } else { reason.into() }
+    if random.chance(0.3) {
+        format!("{} year old {sex} patient. {reason}", patient.age)
+    } else {
+        reason.into()
+    }
 }
 
 fn technique(random: &mut Random, patient: &Patient) -> String {
     if random.chance(0.1) {
         return NOT_GIVEN.into();
     }
-    let contrast = if patient.contrast { "after intravenous contrast material" } else { "without intravenous contrast material" };
-    let start = *random.pick(&["Images were taken", "Sections were obtained", "Axial sections were taken"]);
+    let contrast = if patient.contrast {
+        "after intravenous contrast material"
+    } else {
+        "without intravenous contrast material"
+    };
+    let start = *random.pick(&[
+        "Images were taken",
+        "Sections were obtained",
+        "Axial sections were taken",
+    ]);
     format!("{start} in the axial plane {contrast}.")
 }
 
@@ -74,7 +99,9 @@ fn describe(random: &mut Random, labels: &[bool; 18], findings: &[Finding]) -> S
         let mut own = Vec::new();
         for index in members {
             if labels[index] {
-                let of_this = findings.iter().filter(|finding| finding.abnormality == index);
+                let of_this = findings
+                    .iter()
+                    .filter(|finding| finding.abnormality == index);
                 own.extend(of_this.map(|finding| present(random, finding)));
             } else if random.chance(MENTIONED_ABSENT) {
                 own.push(absent(random, index));
@@ -95,7 +122,11 @@ fn conclude(random: &mut Random, findings: &[Finding]) -> String {
         return NOT_GIVEN.into();
     }
     if findings.is_empty() {
-        let calm = ["No pathological finding in the thorax.", "Thorax CT examination within normal limits.", "Findings within normal limits."];
+        let calm = [
+            "No pathological finding in the thorax.",
+            "Thorax CT examination within normal limits.",
+            "Findings within normal limits.",
+        ];
         return (*random.pick(&calm)).into();
     }
     let mut order: Vec<&Finding> = findings.iter().collect();
@@ -107,7 +138,11 @@ fn conclude(random: &mut Random, findings: &[Finding]) -> String {
             fill(*random.pick(SUMMARY[finding.abnormality]), finding, random)
         }
     };
-    order.into_iter().map(|finding| statement(random, finding)).collect::<Vec<_>>().join(" ")
+    order
+        .into_iter()
+        .map(|finding| statement(random, finding))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn present(random: &mut Random, finding: &Finding) -> String {
@@ -170,7 +205,9 @@ fn location(finding: &Finding) -> String {
         Laterality::Right | Laterality::Left if place == "lingula" => "in the lingula".into(),
         Laterality::Right => format!("in the right {place}"),
         Laterality::Left => format!("in the left {place}"),
-        Laterality::Bilateral if place.ends_with("lobe") || place.ends_with("lung") => format!("in both {place}s"),
+        Laterality::Bilateral if place.ends_with("lobe") || place.ends_with("lung") => {
+            format!("in both {place}s")
+        }
         Laterality::Bilateral if place == "apex" => "in both apices".into(),
         Laterality::Bilateral => format!("in the {place} of both lungs"),
         Laterality::Midline => format!("in the {place}"),
@@ -192,7 +229,15 @@ mod tests {
     use super::*;
 
     fn example(index: usize, laterality: Laterality) -> Finding {
-        Finding { abnormality: index, laterality, place: "lower lobe", form: "solid", size_mm: 12.0, count: 3, severity: 0.6 }
+        Finding {
+            abnormality: index,
+            laterality,
+            place: "lower lobe",
+            form: "solid",
+            size_mm: 12.0,
+            count: 3,
+            severity: 0.6,
+        }
     }
 
     #[test]
@@ -200,19 +245,32 @@ mod tests {
         let mut random = Random::new(1);
         for index in 0..18 {
             for template in PRESENT[index].iter().chain(SUMMARY[index]) {
-                for laterality in [Laterality::Right, Laterality::Left, Laterality::Bilateral, Laterality::Midline] {
+                for laterality in [
+                    Laterality::Right,
+                    Laterality::Left,
+                    Laterality::Bilateral,
+                    Laterality::Midline,
+                ] {
                     let text = fill(template, &example(index, laterality), &mut random);
                     assert!(!text.contains(['{', '}']), "{text}");
-                    assert!(text.ends_with('.') && text.starts_with(char::is_uppercase), "{text}");
+                    assert!(
+                        text.ends_with('.') && text.starts_with(char::is_uppercase),
+                        "{text}"
+                    );
                 }
             }
-            assert!(PRESENT[index].len() >= 4 && ABSENT[index].len() >= 3 && SUMMARY[index].len() >= 2);
+            assert!(
+                PRESENT[index].len() >= 4 && ABSENT[index].len() >= 3 && SUMMARY[index].len() >= 2
+            );
         }
     }
 
     #[test]
     fn systems_hold_every_abnormality_once() {
-        let mut all: Vec<usize> = SYSTEMS.iter().flat_map(|members| members.iter().copied()).collect();
+        let mut all: Vec<usize> = SYSTEMS
+            .iter()
+            .flat_map(|members| members.iter().copied())
+            .collect();
         all.sort_unstable();
         assert_eq!(all, (0..18).collect::<Vec<_>>());
     }
@@ -221,7 +279,11 @@ mod tests {
     fn sides_are_those_of_the_finding() {
         let mut random = Random::new(3);
         for _ in 0..200 {
-            let text = describe(&mut random, &std::array::from_fn(|index| index == 12), &[example(12, Laterality::Left)]);
+            let text = describe(
+                &mut random,
+                &std::array::from_fn(|index| index == 12),
+                &[example(12, Laterality::Left)],
+            );
             assert!(!text.contains("right pleural"), "{text}");
         }
     }
@@ -231,10 +293,16 @@ mod tests {
         let mut reports = HashSet::new();
         let mut words = HashSet::new();
         let labels: [bool; 18] = std::array::from_fn(|index| index % 3 == 0);
-        let findings: Vec<Finding> = (0..18).step_by(3).map(|index| example(index, Laterality::Right)).collect();
+        let findings: Vec<Finding> = (0..18)
+            .step_by(3)
+            .map(|index| example(index, Laterality::Right))
+            .collect();
         for seed in 0..300 {
             let text = describe(&mut Random::new(seed), &labels, &findings);
-            words.extend(text.split_whitespace().map(|word| word.trim_matches(['.', ',']).to_lowercase()));
+            words.extend(
+                text.split_whitespace()
+                    .map(|word| word.trim_matches(['.', ',']).to_lowercase()),
+            );
             reports.insert(text);
         }
         assert_eq!(reports.len(), 300);

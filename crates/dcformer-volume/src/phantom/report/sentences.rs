@@ -4,8 +4,13 @@
 //! `{size}`, `{amount}`.
 
 /// Organ systems in the order of most reports: mediastinum, lungs, pleura, upper abdomen, bones and devices.
-pub(super) const SYSTEMS: [&[usize]; 5] =
-    [&[1, 2, 3, 4, 6], &[7, 8, 9, 10, 11, 13, 14, 15, 16, 17], &[12], &[5], &[0]];
+pub(super) const SYSTEMS: [&[usize]; 5] = [
+    &[1, 2, 3, 4, 6],
+    &[7, 8, 9, 10, 11, 13, 14, 15, 16, 17],
+    &[12],
+    &[5],
+    &[0],
+];
 
 /// Plain statements of a finding, the words of structured reports.
 pub(super) const PLAIN_PRESENT: [&str; 6] = [
@@ -249,23 +254,72 @@ pub(super) const ABSENT: [&[&str]; 18] = [
 /// Short sentences for the impression, by abnormality.
 pub(super) const SUMMARY: [&[&str]; 18] = [
     &["Medical material: {form}.", "Appearance of {form}."],
-    &["Arterial wall calcification.", "Atherosclerotic changes of the aorta.", "{degree} arterial wall calcification."],
-    &["Cardiomegaly.", "{degree} cardiomegaly.", "Increased heart size."],
+    &[
+        "Arterial wall calcification.",
+        "Atherosclerotic changes of the aorta.",
+        "{degree} arterial wall calcification.",
+    ],
+    &[
+        "Cardiomegaly.",
+        "{degree} cardiomegaly.",
+        "Increased heart size.",
+    ],
     &["Pericardial effusion.", "{degree} pericardial effusion."],
-    &["Coronary artery wall calcification.", "Coronary atherosclerosis.", "Calcified plaques in the coronary arteries."],
+    &[
+        "Coronary artery wall calcification.",
+        "Coronary atherosclerosis.",
+        "Calcified plaques in the coronary arteries.",
+    ],
     &["Hiatal hernia.", "{degree} hiatal hernia."],
-    &["Lymphadenopathy.", "Mediastinal lymphadenopathies.", "Enlarged mediastinal lymph nodes."],
-    &["Emphysema.", "{degree} emphysema in both lungs.", "Emphysematous changes in the lungs."],
-    &["Atelectasis {where}.", "{form} atelectasis.", "Atelectatic changes in the lower zones."],
-    &["Lung nodule measuring {size}.", "Pulmonary nodules, follow-up is recommended.", "{form} nodules {where}."],
-    &["Ground glass opacities {where}.", "Lung opacity, infectious process is considered.", "{degree} lung opacities."],
-    &["Pulmonary fibrotic sequelae.", "Sequela changes {where}.", "Fibrotic sequela {where}."],
+    &[
+        "Lymphadenopathy.",
+        "Mediastinal lymphadenopathies.",
+        "Enlarged mediastinal lymph nodes.",
+    ],
+    &[
+        "Emphysema.",
+        "{degree} emphysema in both lungs.",
+        "Emphysematous changes in the lungs.",
+    ],
+    &[
+        "Atelectasis {where}.",
+        "{form} atelectasis.",
+        "Atelectatic changes in the lower zones.",
+    ],
+    &[
+        "Lung nodule measuring {size}.",
+        "Pulmonary nodules, follow-up is recommended.",
+        "{form} nodules {where}.",
+    ],
+    &[
+        "Ground glass opacities {where}.",
+        "Lung opacity, infectious process is considered.",
+        "{degree} lung opacities.",
+    ],
+    &[
+        "Pulmonary fibrotic sequelae.",
+        "Sequela changes {where}.",
+        "Fibrotic sequela {where}.",
+    ],
     &["{side} pleural effusion.", "{degree} pleural effusion."],
-    &["Mosaic attenuation pattern.", "Mosaic attenuation in both lungs, small airway disease?"],
-    &["Peribronchial thickening.", "{degree} bronchial wall thickening."],
-    &["Consolidation {where}.", "Consolidation consistent with pneumonia.", "{degree} consolidation."],
+    &[
+        "Mosaic attenuation pattern.",
+        "Mosaic attenuation in both lungs, small airway disease?",
+    ],
+    &[
+        "Peribronchial thickening.",
+        "{degree} bronchial wall thickening.",
+    ],
+    &[
+        "Consolidation {where}.",
+        "Consolidation consistent with pneumonia.",
+        "{degree} consolidation.",
+    ],
     &["Bronchiectasis.", "{form} bronchiectasis {where}."],
-    &["Interlobular septal thickening.", "{degree} interlobular septal thickening, findings of congestion?"],
+    &[
+        "Interlobular septal thickening.",
+        "{degree} interlobular septal thickening, findings of congestion?",
+    ],
 ];
 
 /// Sentences about normal structures, by system.
@@ -275,7 +329,10 @@ pub(super) const NORMAL: [&[&str]; 5] = [
         "Mediastinal main vascular structures are natural.",
         "Thoracic esophagus calibration is normal.",
     ],
-    &["Both lungs were evaluated in the parenchyma window.", "Pulmonary vascular structures are natural."],
+    &[
+        "Both lungs were evaluated in the parenchyma window.",
+        "Pulmonary vascular structures are natural.",
+    ],
     &[],
     &[
         "Upper abdominal organs included in the sections are normal.",
