@@ -1,2 +1,48 @@
-//! x
-fn main(){}
+//! `dcformer`: trains and runs 3D vision-language models of medical scans.
+//!
+//! Arguments, progress, tables and files are here; the science is in the libraries.
+#![forbid(unsafe_code)]
+
+mod args;
+mod command;
+mod interrupt;
+mod output;
+mod progress;
+mod scan_args;
+mod summary;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::command::Command;
+
+/// Train and run 3D vision-language models of medical scans
+///
+/// From a CT scan (NIfTI or DICOM) to what is probably in it, and from scans with reports to a model. Research software:
+/// not a medical device, not for diagnosis.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Examples:\n  \
+        dcformer demo                                        train on synthetic chests, open report.html\n  \
+        dcformer detect --model MODEL scan.nii.gz            what is in this scan?\n  \
+        dcformer import official.pth --vocab vocab.txt --out MODEL   bring the authors' weights"
+)]
+pub(crate) struct Program {
+    #[command(subcommand)]
+    command: Command,
+}
+
+fn main() -> ExitCode {
+    dcformer_kernels::keep_freed_memory();
+    let program = Program::parse();
+    match program.command.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            progress::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,1 +1,57 @@
-//! x
+//! Tensor operations of 3D encoders on [burn]: what they compute, a fast version for the CPU, and gradients.
+//!
+//! | operation | what it is | trains |
+//! |---|---|---|
+//! | [`dense_decomposed_conv`] | three 1-D convolutions along the axes, added (stem) | yes |
+//! | [`dense_decomposed_norm`] | the same, each branch batch-normalised first | yes |
+//! | [`depthwise_decomposed_conv`] | one filter per channel along each axis, added (mixer) | yes |
+//! | [`depthwise_decomposed_norm`] | the same, each branch batch-normalised first | yes |
+//! | [`max_pool()`] | 3x3x3 maximum, stride 2 | yes |
+//! | [`mlp()`] | linear, GELU, linear | yes |
+//! | [`layer_norm()`] | mean 0, variance 1 over channels | yes |
+//! | [`packed_attention`] | attention within sequences laid end to end, no padding | yes |
+//!
+//! Features are channels-last, `[batch, depth, height, width, channels]`. Every operation is a method of
+//! [`KernelOps`] whose default body, made of ordinary tensor operations, is its *definition*: it runs and
+//! differentiates on any backend, and tests hold the fast versions to it.
+
+pub mod attention;
+mod backend;
+pub mod dense_decomposed;
+pub mod depthwise_decomposed;
+mod extension;
+mod geometry;
+pub mod layer_norm;
+mod math;
+mod matmul;
+pub mod max_pool;
+mod memory;
+pub mod mlp;
+pub mod simd;
+mod statistics;
+#[cfg(test)]
+mod tests;
+
+pub use attention::packed_attention;
+pub use dense_decomposed::{dense_decomposed_conv, dense_decomposed_norm};
+pub use depthwise_decomposed::{depthwise_decomposed_conv, depthwise_decomposed_norm};
+pub use extension::KernelOps;
+pub use layer_norm::layer_norm;
+pub use max_pool::max_pool;
+pub use memory::keep_freed_memory;
+pub use mlp::mlp;
+
+use burn::tensor::Tensor;
+
+/// What a batch-normalised operation gives: its output and the statistics that running averages need.
+#[derive(Clone, Debug)]
+pub struct Normalized {
+    /// The normalised, added branches, `[batch, depth, height, width, channels]`.
+    pub output: Tensor<5>,
+    /// Mean of each branch before normalisation, `[3, channels]`; carries no gradient.
+    pub mean: Tensor<2>,
+    /// Biased variance of each branch, `[3, channels]`; carries no gradient.
+    pub variance: Tensor<2>,
+    /// Values behind each mean: `batch * depth * height * width` of the output.
+    pub count: usize,
+}

@@ -1,5 +1,7 @@
 //! What a data set is, whatever its layout on disk: samples, and the problems found while listing them.
 
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 use std::path::PathBuf;
 
 /// The 18 abnormalities of CT-RATE, in the order of its label files.
@@ -35,10 +37,17 @@ pub struct Sample {
     pub path: PathBuf,
     /// Findings and impression, cleaned (SPEC section 5), if there is a report.
     pub report: Option<String>,
-    /// One per label name of the data set, if the volume is labelled.
-    pub labels: Option<Vec<bool>>,
+    /// One per label name of the data set: present, absent, or `None` where nobody said.
+    pub labels: Vec<Option<bool>>,
     /// What a metadata table says of the scan.
     pub metadata: ScanMetadata,
+}
+
+impl Sample {
+    /// Whether at least one label is known.
+    pub fn is_labelled(&self) -> bool {
+        self.labels.iter().any(Option::is_some)
+    }
 }
 
 /// Facts about a scan from outside its file; `None` where the table says nothing.
@@ -57,17 +66,66 @@ pub struct DataSet {
     pub label_names: Vec<String>,
     /// Usable samples, in a fixed order.
     pub samples: Vec<Sample>,
-    /// Missing files, missing or duplicate rows: counted and listed, never silently dropped.
+    /// Volumes on disk that a list says to leave out, sorted.
+    pub excluded: Vec<String>,
+    /// Missing files, missing or duplicate rows: counted and listed, never silently dropped. Sorted by kind, then name.
     pub problems: Vec<Problem>,
 }
 
+impl DataSet {
+    /// Number of problems of each kind that occurs.
+    pub fn count_problems(&self) -> BTreeMap<ProblemKind, usize> {
+        let mut counts = BTreeMap::new();
+        for problem in &self.problems {
+            *counts.entry(problem.kind).or_default() += 1;
+        }
+        counts
+    }
+
+    /// Number of different patients.
+    pub fn count_patients(&self) -> usize {
+        self.samples
+            .iter()
+            .map(|sample| sample.patient.as_str())
+            .collect::<HashSet<_>>()
+            .len()
+    }
+
+    /// How often each label is known and how often it is positive, in the order of `label_names`.
+    pub fn count_labels(&self) -> Vec<LabelCount> {
+        let mut counts = vec![LabelCount::default(); self.label_names.len()];
+        for sample in &self.samples {
+            for (count, label) in counts.iter_mut().zip(&sample.labels) {
+                count.known += usize::from(label.is_some());
+                count.positive += usize::from(*label == Some(true));
+            }
+        }
+        counts
+    }
+}
+
+/// How many volumes a label is known of, and present in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LabelCount {
+    /// Volumes whose label is known.
+    pub known: usize,
+    /// Volumes that have the abnormality.
+    pub positive: usize,
+}
+
 /// Something in a data set that does not fit together.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
-    /// Name of the volume or row concerned.
-    pub name: String,
-    /// What is wrong with it.
+    /// What is wrong.
     pub kind: ProblemKind,
+    /// Name of the volume, row, column or table concerned.
+    pub name: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.kind, self.name)
+    }
 }
 
 /// Kinds of [`Problem`].
@@ -82,6 +140,53 @@ pub enum ProblemKind {
     LabelsMissing,
     /// A volume on disk has no metadata.
     MetadataMissing,
-    /// Two rows name the same volume; the first counts.
+    /// Two rows of one table name the same volume; the first counts.
     DuplicateRow,
+    /// Two files hold the same volume; the first in alphabetical order counts.
+    DuplicateFile,
+    /// A table is not on disk; every volume does without it.
+    TableMissing,
+    /// A column is neither known nor a label (one of its cells is not 0, 1 or empty); it is not used.
+    ColumnUnused,
+}
+
+impl ProblemKind {
+    /// What is wrong, as the heading of a list of names.
+    pub const fn describe(self) -> &'static str {
+        match self {
+            Self::FileMissing => "row without a file",
+            Self::ReportMissing => "file without a report",
+            Self::LabelsMissing => "file without labels",
+            Self::MetadataMissing => "file without metadata",
+            Self::DuplicateRow => "duplicate row",
+            Self::DuplicateFile => "duplicate file",
+            Self::TableMissing => "missing table",
+            Self::ColumnUnused => "unused column",
+        }
+    }
+}
+
+impl fmt::Display for ProblemKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.describe())
+    }
+}
+
+/// The text of a sample: the parts of a report in a row, cleaned as the authors do (SPEC section 5).
+///
+/// A part that is only "Not given." is dropped, the others follow each other directly, and the characters `" ' ( )`
+/// go. `None` if nothing is left.
+///
+/// ```
+/// use dcformer_volume::dataset::clean_report;
+/// assert_eq!(clean_report(&["A nodule (4 mm).", "Not given."]).as_deref(), Some("A nodule 4 mm."));
+/// assert_eq!(clean_report(&["Not given.", " "]), None);
+/// ```
+pub fn clean_report(parts: &[&str]) -> Option<String> {
+    let given = parts.iter().filter(|part| part.trim() != "Not given.");
+    let text: String = given
+        .flat_map(|part| part.chars())
+        .filter(|c| !matches!(c, '"' | '\'' | '(' | ')'))
+        .collect();
+    (!text.trim().is_empty()).then_some(text)
 }

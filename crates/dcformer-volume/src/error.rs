@@ -137,4 +137,299 @@ pub enum Error {
         /// Folder.
         path: PathBuf,
     },
+
+    /// A field of the preprocessing configuration has a value that cannot be carried out.
+    #[error("preprocessing: `{field}` is {found}, expected {expected}")]
+    PreprocessField {
+        /// Name of the field.
+        field: &'static str,
+        /// Value in the configuration.
+        found: String,
+        /// What would be right.
+        expected: &'static str,
+    },
+
+    /// The size of a scan and its number of voxels disagree, or there are none.
+    #[error("{}: the scan has {found} voxels, expected {} ({}x{}x{})", path.display(), size.iter().product::<usize>(), size[0], size[1], size[2])]
+    VoxelCount {
+        /// File or folder.
+        path: PathBuf,
+        /// Voxels there are.
+        found: usize,
+        /// Voxels along the storage axes.
+        size: [usize; 3],
+    },
+
+    /// The distance between voxels is not a length.
+    #[error("{}: the spacing is {found_mm:?} mm, expected three finite lengths above 0; give it with --spacing X,Y,Z", path.display())]
+    SpacingUnusable {
+        /// File or folder.
+        path: PathBuf,
+        /// Along the storage axes.
+        found_mm: [f64; 3],
+    },
+
+    /// The metadata's slope and intercept are asked for, but there are none.
+    #[error(
+        "{}: rescaling is `metadata`, but the metadata has no slope and intercept for this scan; give --slope and --intercept, or use --rescale auto",
+        path.display()
+    )]
+    RescaleMissing {
+        /// File or folder.
+        path: PathBuf,
+    },
+
+    /// A slope or intercept cannot be applied.
+    #[error(
+        "{}: slope {slope} and intercept {intercept} of the {reading} cannot be applied, expected finite numbers and a slope other than 0; use --rescale none, or give --slope and --intercept",
+        path.display()
+    )]
+    RescaleUnusable {
+        /// File or folder.
+        path: PathBuf,
+        /// Where they come from.
+        reading: crate::intensity::Reading,
+        /// Factor.
+        slope: f64,
+        /// Added after it.
+        intercept: f64,
+    },
+
+    /// The values of a scan do not look like CT, however they are read.
+    #[error(
+        "{}: {found} do not look like CT in Hounsfield units (air near -1000, soft tissue near 0), tried {tried}; \
+         if this is CT, say how to read it: --rescale header, --rescale none, or --slope and --intercept with --rescale metadata",
+        path.display()
+    )]
+    NotHounsfield {
+        /// File or folder.
+        path: PathBuf,
+        /// Range of the stored values.
+        found: String,
+        /// Readings that were tried.
+        tried: String,
+    },
+
+    /// Most of a scan is NaN or infinite.
+    #[error(
+        "{}: {found} of {voxels} voxels are NaN or infinite, expected at most half; the file was written by a failed computation, make it again",
+        path.display()
+    )]
+    NotFinite {
+        /// File or folder.
+        path: PathBuf,
+        /// Voxels without a finite value.
+        found: usize,
+        /// All voxels.
+        voxels: usize,
+    },
+
+    /// The file is not DICOM.
+    #[error("{}: not a DICOM file", path.display())]
+    NotDicom {
+        /// File.
+        path: PathBuf,
+    },
+
+    /// The structure of a DICOM file is broken.
+    #[error("{}: DICOM data are damaged or cut off at byte {offset}: {found}; export or copy the file again", path.display())]
+    DicomDamaged {
+        /// File.
+        path: PathBuf,
+        /// Place in the file, or in its inflated data set.
+        offset: u64,
+        /// What is there.
+        found: String,
+    },
+
+    /// No decoder for the coding of a DICOM file.
+    #[error(
+        "{}: transfer syntax `{uid}` is not supported; convert the series to Explicit VR Little Endian, JPEG, JPEG-LS, \
+         JPEG 2000 or RLE",
+        path.display()
+    )]
+    DicomTransferSyntax {
+        /// File.
+        path: PathBuf,
+        /// Unique identifier of the transfer syntax.
+        uid: String,
+    },
+
+    /// The pixels of a DICOM file cannot be decoded.
+    #[error("{}: pixel data cannot be decoded: {found}; export or copy the file again", path.display())]
+    DicomPixels {
+        /// File.
+        path: PathBuf,
+        /// What is wrong with them.
+        found: String,
+    },
+
+    /// A folder or file holds DICOM, but no CT series, or no DICOM at all.
+    #[error("{}: no CT series; found {found}", path.display())]
+    NoCtSeries {
+        /// Folder or file.
+        path: PathBuf,
+        /// What is there instead, and what could not be read.
+        found: String,
+    },
+
+    /// The series asked for is not there, or the request fits several.
+    #[error("{}: series `{asked}` fits {matches} of the series here, expected one; name one of: {found}", path.display())]
+    SeriesChoice {
+        /// Folder.
+        path: PathBuf,
+        /// Unique identifier, beginning of one, or number.
+        asked: String,
+        /// How many fit.
+        matches: usize,
+        /// The series that are there.
+        found: String,
+    },
+
+    /// A series of one slice.
+    #[error("{}: a single slice is not a volume; pass the folder that holds the whole series", path.display())]
+    SingleSlice {
+        /// The slice.
+        path: PathBuf,
+    },
+
+    /// Slices of a series are missing.
+    #[error(
+        "{}: {missing} of {expected} slices are missing (gaps {places}){unreadable}; export the whole series, or allow \
+         gaps to fill them by interpolation",
+        folder.display()
+    )]
+    MissingSlices {
+        /// Folder.
+        folder: PathBuf,
+        /// How many slices the gaps have room for.
+        missing: usize,
+        /// Slices of the whole series.
+        expected: usize,
+        /// Length and neighbours of each gap.
+        places: String,
+        /// Which files could not be read, if any.
+        unreadable: String,
+    },
+
+    /// Two different slices lie at one place.
+    #[error(
+        "{} and {}: two slices of one series at {position_mm:.2} mm; keep one acquisition in the folder",
+        first.display(), second.display()
+    )]
+    DuplicateSlices {
+        /// One.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+        /// Along the normal of the slices.
+        position_mm: f64,
+    },
+
+    /// The slices of a scan with a tilted gantry, where that is to be refused.
+    #[error(
+        "{}: the gantry was tilted by {degrees:.1} degrees (slices shift by {shift_mm:.1} mm against each other); allow \
+         the correction of tilt, or choose a series without",
+        folder.display()
+    )]
+    GantryTilt {
+        /// Folder.
+        folder: PathBuf,
+        /// Between the normal of the slices and the line of their positions.
+        degrees: f64,
+        /// Greatest shift within the plane.
+        shift_mm: f64,
+    },
+
+    /// A table has no column of a name that it must have.
+    #[error(
+        "{}: column `{column}` is missing, found {}; add or rename it (columns are separated by commas)",
+        path.display(),
+        listed(found)
+    )]
+    MissingColumn {
+        /// Table.
+        path: PathBuf,
+        /// The column looked for.
+        column: &'static str,
+        /// The columns that are there.
+        found: Vec<String>,
+    },
+
+    /// A table names one column twice.
+    #[error("{}: column `{column}` is there twice; keep one of them", path.display())]
+    RepeatedColumn {
+        /// Table.
+        path: PathBuf,
+        /// The repeated name.
+        column: String,
+    },
+
+    /// A row of a table cannot be taken apart.
+    #[error("{}: line {line} has {found}, expected {expected}", path.display())]
+    TableRow {
+        /// Table.
+        path: PathBuf,
+        /// Line on which the row begins, from 1.
+        line: u64,
+        /// What is there.
+        found: String,
+        /// What would be right.
+        expected: String,
+    },
+
+    /// A cell of a table has a value that its column cannot have.
+    #[error("{}: line {line}, column `{column}` is {found:?}, expected {expected}", path.display())]
+    Cell {
+        /// Table.
+        path: PathBuf,
+        /// Line on which the row begins, from 1.
+        line: u64,
+        /// Name of the column.
+        column: String,
+        /// The cell's text, shortened if it is long.
+        found: String,
+        /// What would be right.
+        expected: &'static str,
+    },
+
+    /// A folder does not hold a data set of the layout asked for.
+    #[error("{}: found no folder {expected}; name the folder that holds it", path.display())]
+    NoVolumes {
+        /// Folder looked at.
+        path: PathBuf,
+        /// The folders that were tried.
+        expected: String,
+    },
+
+    /// The places of the slices do not lie on one line.
+    #[error(
+        "{}: slices shift by {shift_mm:.1} mm within their plane, more than a tilted gantry explains; keep one stack of \
+         slices in the folder",
+        folder.display()
+    )]
+    ScatteredSlices {
+        /// Folder.
+        folder: PathBuf,
+        /// Greatest shift within the plane.
+        shift_mm: f64,
+    },
+}
+
+/// Names in backquotes, separated by commas; a long list is cut, because a file that is no table can have any number.
+fn listed(names: &[String]) -> String {
+    const SHOWN: usize = 40;
+    if names.iter().all(String::is_empty) {
+        return "no names".into();
+    }
+    let mut text = names
+        .iter()
+        .take(SHOWN)
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    if names.len() > SHOWN {
+        text.push_str(&format!(" and {} more", names.len() - SHOWN));
+    }
+    text
 }

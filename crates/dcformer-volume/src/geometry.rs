@@ -7,7 +7,8 @@
 use std::fmt;
 
 /// Sizes of an array as a network sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Shape3 {
     /// Slices.
     pub depth: usize,

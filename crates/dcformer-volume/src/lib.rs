@@ -17,5 +17,6 @@ pub mod phantom;
 pub mod preprocess;
 pub mod resample;
 pub mod scan;
+mod table;
 
 pub use error::{Error, Result};

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use crate::dicom::{self, DicomOptions, DicomSeries, SeriesSummary};
 use crate::nifti::{self, NiftiReader};
 use crate::volume::Volume;
 use crate::{Error, Result, content};
@@ -12,26 +13,42 @@ const TELLING_BYTES: usize = 348;
 
 /// How [`read_scan`] reads.
 #[derive(Clone, Debug, Default, PartialEq)]
-#[non_exhaustive]
-pub struct ScanOptions {}
+pub struct ScanOptions {
+    /// Which series of a folder, and what to do with tilted or missing slices.
+    pub dicom: DicomOptions,
+}
 
 /// A scan with its origin and what was decided on the way.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scan {
-    /// Voxels, rescaling and grid as stored.
+    /// Voxels as the reader gives them: stored values and their rescaling of a NIfTI file, Hounsfield units of DICOM.
     pub volume: Volume,
     /// What it was read from.
     pub source: ScanSource,
-    /// Decisions about a doubtful file, one sentence each, for the user to hear.
+    /// Decisions about a doubtful scan, one sentence each, for the user to hear.
     pub notes: Vec<String>,
+}
+
+/// What a scan was read from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ScanSource {
+    /// A NIfTI file or pair.
+    Nifti,
+    /// A DICOM file or folder.
+    Dicom {
+        /// The series that was read.
+        chosen: SeriesSummary,
+        /// What else was there.
+        alternatives: Vec<SeriesSummary>,
+    },
 }
 
 /// Kinds of scans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ScanSource {
-    /// A NIfTI file or pair.
+pub enum ScanKind {
+    /// A NIfTI file, or either file of a pair.
     Nifti,
-    /// A DICOM file or a series in a folder.
+    /// A DICOM file, or any folder that is not empty.
     Dicom,
 }
 
@@ -39,13 +56,10 @@ pub enum ScanSource {
 ///
 /// # Errors
 /// If the path names something else, which the message names, or the scan is damaged.
-pub fn read_scan(path: &Path, _options: &ScanOptions) -> Result<Scan> {
-    match scan_source(path)? {
-        ScanSource::Nifti => read_nifti_scan(path),
-        ScanSource::Dicom => Err(Error::NotAScan {
-            path: path.into(),
-            found: "DICOM, which this version does not read",
-        }),
+pub fn read_scan(path: &Path, options: &ScanOptions) -> Result<Scan> {
+    match scan_kind(path)? {
+        ScanKind::Nifti => read_nifti_scan(path),
+        ScanKind::Dicom => read_dicom_scan(path, &options.dicom),
     }
 }
 
@@ -53,7 +67,7 @@ pub fn read_scan(path: &Path, _options: &ScanOptions) -> Result<Scan> {
 ///
 /// # Errors
 /// If it names none, or cannot be read.
-pub fn scan_source(path: &Path) -> Result<ScanSource> {
+pub fn scan_kind(path: &Path) -> Result<ScanKind> {
     let read_error = |source| Error::Read {
         path: path.into(),
         source,
@@ -64,16 +78,16 @@ pub fn scan_source(path: &Path) -> Result<ScanSource> {
     };
     if fs::metadata(path).map_err(read_error)?.is_dir() {
         return match fs::read_dir(path).map_err(read_error)?.next() {
-            Some(_) => Ok(ScanSource::Dicom),
+            Some(_) => Ok(ScanKind::Dicom),
             None => Err(not_a_scan("an empty folder")),
         };
     }
     let (start, compressed) = nifti::start_of_file(path, TELLING_BYTES)?;
     if nifti::is_nifti(&start) || nifti::is_image_of_pair(path) {
-        return Ok(ScanSource::Nifti);
+        return Ok(ScanKind::Nifti);
     }
     match (content::is_dicom(&start), compressed) {
-        (true, false) => Ok(ScanSource::Dicom),
+        (true, false) => Ok(ScanKind::Dicom),
         (true, true) => Err(not_a_scan("a compressed DICOM file (unpack it first)")),
         (false, _) => Err(not_a_scan(content::describe(&start))),
     }
@@ -90,6 +104,23 @@ fn read_nifti_scan(path: &Path) -> Result<Scan> {
     Ok(Scan {
         volume,
         source: ScanSource::Nifti,
+        notes,
+    })
+}
+
+fn read_dicom_scan(path: &Path, options: &DicomOptions) -> Result<Scan> {
+    let DicomSeries {
+        volume,
+        chosen,
+        alternatives,
+        notes,
+    } = dicom::read_series(path, options)?;
+    Ok(Scan {
+        volume,
+        source: ScanSource::Dicom {
+            chosen,
+            alternatives,
+        },
         notes,
     })
 }

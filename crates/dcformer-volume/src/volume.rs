@@ -1,5 +1,7 @@
 //! A scan in memory: voxels, their meaning and their place.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::geometry::{AxisMap, Grid, Orientation};
@@ -101,64 +103,151 @@ impl Volume {
     }
 }
 
-/// Edge of a square of voxels that is read along one axis and written along another: at 2 bytes a voxel, 64 rows of
-/// two cache lines, which the first-level cache holds twice.
+/// Edge of a square of voxels that is read along one axis and written along another: at 2 bytes a voxel, rows of two
+/// cache lines, and a quarter of a first-level cache.
 const TILE: usize = 64;
 
 /// Copies `values`, an array of `size`, with its axes mapped.
-///
-/// The innermost new axis may be any stored axis; going along it then touches a new cache line with each voxel. So the
-/// array is copied in squares that span it and the new axis along which stored neighbours lie.
-fn permute<V: Copy + Default + Send + Sync>(
+pub(crate) fn permute<V: Copy + Default + Send + Sync>(
     values: &[V],
     size: [usize; 3],
     map: AxisMap,
 ) -> Vec<V> {
     let stored_stride = [1, size[0], size[0] * size[1]];
-    let new_size = map.from.map(|axis| size[axis]);
-    let stride = map.from.map(|axis| stored_stride[axis]);
-    // Stored position along one new axis of an index along it.
-    let offset = |axis: usize, index: usize| {
-        let index = if map.reversed[axis] {
-            new_size[axis] - 1 - index
-        } else {
-            index
-        };
-        index * stride[axis]
+    let source = Source {
+        values,
+        size: map.from.map(|axis| size[axis]),
+        stride: map.from.map(|axis| stored_stride[axis]),
+        reversed: map.reversed,
     };
-    let [width, height, depth] = new_size;
-    // The new axis that runs along stored neighbours; squares span it and the innermost one.
-    let along = map.from.iter().position(|&axis| axis == 0).unwrap_or(0);
-    let [block_height, block_depth] = [
-        if along == 1 { TILE } else { 1 },
-        if along == 2 { TILE } else { 1 },
-    ];
-    let block_width = if along == 0 { width } else { TILE };
-
+    let [width, height, _] = source.size;
     let mut out = vec![V::default(); values.len()];
-    let slab = width * height * block_depth;
-    out.par_chunks_mut(slab.max(1))
-        .enumerate()
-        .for_each(|(block, out)| {
-            let first_k = block * block_depth;
-            for first_j in (0..height).step_by(block_height) {
-                for first_i in (0..width).step_by(block_width) {
-                    for k in first_k..depth.min(first_k + block_depth) {
-                        for j in first_j..height.min(first_j + block_height) {
-                            let base = offset(1, j) + offset(2, k);
-                            let row = width * (j + height * (k - first_k));
-                            let last_i = width.min(first_i + block_width);
-                            for (i, out) in
-                                (first_i..last_i).zip(&mut out[row + first_i..row + last_i])
-                            {
-                                *out = values[base + offset(0, i)];
-                            }
-                        }
+    // The new axis that runs along stored neighbours.
+    match map.from.iter().position(|&axis| axis == 0) {
+        Some(1) => out
+            .par_chunks_mut(width * height)
+            .enumerate()
+            .for_each_init(
+                || vec![V::default(); TILE * TILE],
+                |tile, (k, out)| source.copy_plane(1, (2, k), out, width, tile),
+            ),
+        Some(2) => out
+            .par_chunks_mut(width * height * TILE)
+            .enumerate()
+            .for_each_init(
+                || vec![V::default(); TILE * TILE],
+                |tile, (block, out)| {
+                    let planes = block * TILE..source.size[2].min((block + 1) * TILE);
+                    for j in 0..height {
+                        source.copy_tiles(
+                            2,
+                            planes.clone(),
+                            (1, j),
+                            &mut out[width * j..],
+                            width * height,
+                            tile,
+                        );
                     }
+                },
+            ),
+        _ => out
+            .par_chunks_mut(width)
+            .enumerate()
+            .for_each(|(row, out)| {
+                source.copy_row(
+                    0,
+                    0..width,
+                    source.offset(1, row % height) + source.offset(2, row / height),
+                    out,
+                );
+            }),
+    }
+    out
+}
+
+/// A stored array seen along new axes.
+struct Source<'a, V> {
+    values: &'a [V],
+    /// Voxels along the new axes.
+    size: [usize; 3],
+    /// Distance in `values` from one voxel to the next along the new axes, before any reversal.
+    stride: [usize; 3],
+    reversed: [bool; 3],
+}
+
+impl<V: Copy> Source<'_, V> {
+    /// What an index along one axis adds to the position in `values`.
+    fn offset(&self, axis: usize, index: usize) -> usize {
+        let last = self.size[axis] - 1;
+        self.stride[axis]
+            * if self.reversed[axis] {
+                last - index
+            } else {
+                index
+            }
+    }
+
+    /// Copies voxels of the axis `along`, whose neighbours are stored neighbours; `base` is the position that the other
+    /// indices give.
+    fn copy_row(&self, along: usize, range: Range<usize>, base: usize, out: &mut [V]) {
+        let (first, last) = (
+            self.offset(along, range.start),
+            self.offset(along, range.end - 1),
+        );
+        let row = &self.values[base + first.min(last)..=base + first.max(last)];
+        if self.reversed[along] {
+            out.iter_mut()
+                .zip(row.iter().rev())
+                .for_each(|(out, &value)| *out = value);
+        } else {
+            out.copy_from_slice(row);
+        }
+    }
+
+    /// Copies voxels in squares that span the innermost new axis and the axis `along`, whose neighbours are stored
+    /// neighbours. Stored voxels along the innermost axis are usually a power of two apart, where caches hold few of
+    /// them at once; so each square goes through `tile`, whole cache lines in, whole cache lines out.
+    ///
+    /// `fixed` is the third axis and the index along it; rows of `out`, one for each of `range`, begin `pitch` apart.
+    fn copy_tiles(
+        &self,
+        along: usize,
+        range: Range<usize>,
+        fixed: (usize, usize),
+        out: &mut [V],
+        pitch: usize,
+        tile: &mut [V],
+    ) {
+        let width = self.size[0];
+        for first in (0..width).step_by(TILE) {
+            let columns = first..width.min(first + TILE);
+            for (row, i) in tile.chunks_mut(TILE).zip(columns.clone()) {
+                let base = self.offset(0, i) + self.offset(fixed.0, fixed.1);
+                self.copy_row(along, range.clone(), base, &mut row[..range.len()]);
+            }
+            for index in 0..range.len() {
+                let out = &mut out[index * pitch..][columns.clone()];
+                for (out, row) in out.iter_mut().zip(tile.chunks(TILE)) {
+                    *out = row[index];
                 }
             }
-        });
-    out
+        }
+    }
+
+    /// Copies a whole plane, `along` and the innermost axis, tile by tile.
+    fn copy_plane(
+        &self,
+        along: usize,
+        fixed: (usize, usize),
+        out: &mut [V],
+        pitch: usize,
+        tile: &mut [V],
+    ) {
+        for first in (0..self.size[along]).step_by(TILE) {
+            let range = first..self.size[along].min(first + TILE);
+            self.copy_tiles(along, range, fixed, &mut out[first * pitch..], pitch, tile);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ pub(super) struct ByteStream<R> {
 #[derive(Debug)]
 enum Source<R> {
     Plain(R),
-    Gzip(GzDecoder<R>),
+    Gzip(Box<GzDecoder<R>>),
     /// After the last gzip member; whether bytes follow that are no gzip member.
     Ended {
         rubbish: bool,
@@ -37,7 +37,7 @@ impl<R: BufRead> ByteStream<R> {
     /// Looks at the first bytes of `reader`, of which `stored_len` are to come.
     pub(super) fn new(mut reader: R, stored_len: u64) -> io::Result<Self> {
         let source = if reader.fill_buf()?.starts_with(&GZIP_MAGIC) {
-            Source::Gzip(GzDecoder::new(reader))
+            Source::Gzip(Box::new(GzDecoder::new(reader)))
         } else {
             Source::Plain(reader)
         };
@@ -121,7 +121,9 @@ impl<R: BufRead> ByteStream<R> {
             // One byte decides, since the buffer may end after it.
             let next = reader.fill_buf()?.first().copied();
             self.source = match next {
-                Some(byte) if byte == GZIP_MAGIC[0] => Source::Gzip(GzDecoder::new(reader)),
+                Some(byte) if byte == GZIP_MAGIC[0] => {
+                    Source::Gzip(Box::new(GzDecoder::new(reader)))
+                }
                 other => Source::Ended {
                     rubbish: other.is_some(),
                 },

@@ -1,5 +1,6 @@
 //! Where the voxels are: the header's two transforms and what to do with neither.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use crate::geometry::Affine;
@@ -7,6 +8,10 @@ use crate::{Error, Result};
 
 /// Columns of a matrix whose volume is below this share of a box with the same edges do not span space.
 const LEAST_INDEPENDENCE: f64 = 1e-3;
+
+/// Distances between voxels that some instrument could have, in any of the units. Products of three of them are far
+/// from the limits of floating point.
+const POSSIBLE_STEPS: RangeInclusive<f64> = 1e-9..=1e9;
 
 /// A sum of squares of `quatern` this far above 1 is no rounding of float32.
 const QUATERNION_SLACK: f64 = 1e-3;
@@ -37,6 +42,14 @@ impl Unit {
             Self::Micrometre => 1e-3,
         }
     }
+
+    const fn plural(self) -> &'static str {
+        match self {
+            Self::Metre => "metres",
+            Self::Millimetre => "millimetres",
+            Self::Micrometre => "micrometres",
+        }
+    }
 }
 
 /// The header's fields about space, as stored.
@@ -64,6 +77,7 @@ impl Forms {
         size: [usize; 3],
         notes: &mut Vec<String>,
     ) -> Result<Affine> {
+        let factor = self.unit.millimetres();
         let affine = match (self.sform_code > 0, self.qform_code > 0) {
             (true, with_qform) => {
                 let sform =
@@ -75,8 +89,9 @@ impl Forms {
                     None
                 };
                 if let Some(distance) = qform.and_then(|qform| disagreement(&sform, &qform, size)) {
+                    let distance = distance * factor;
                     notes.push(format!(
-                        "the header's two positions differ by up to {distance:.1} mm; sform is used, not qform"
+                        "the header's sform and qform place voxels up to {distance:.1} mm apart; sform is used, not qform"
                     ));
                 }
                 sform
@@ -92,9 +107,11 @@ impl Forms {
             }
         };
         if self.unit != Unit::Millimetre {
-            notes.push(format!("lengths in {:?}s became millimetres", self.unit).to_lowercase());
+            notes.push(format!(
+                "the header's lengths are in {}; they became millimetres",
+                self.unit.plural()
+            ));
         }
-        let factor = self.unit.millimetres();
         Ok(Affine {
             matrix: affine.matrix.map(|row| row.map(|value| value * factor)),
         })
@@ -121,8 +138,8 @@ impl Forms {
         const FIELD: &str = "quatern_b, quatern_c, quatern_d";
         let spacing = self.checked_pixdim(path)?;
         let squares: f64 = self.quatern.iter().map(|value| value * value).sum();
-        // Negated, so that NaN fails too.
-        if !(squares <= 1.0 + QUATERNION_SLACK) {
+        // NaN is in no range.
+        if !(0.0..=1.0 + QUATERNION_SLACK).contains(&squares) {
             return Err(Error::Header {
                 path: path.into(),
                 field: FIELD,
@@ -172,7 +189,7 @@ impl Forms {
         for (row, n) in affine.matrix.iter_mut().zip(size) {
             row[3] = -row[..3].iter().sum::<f64>() * (n - 1) as f64 / 2.0;
         }
-        Ok(affine)
+        check_affine(path, "pixdim[1], pixdim[2], pixdim[3]", affine)
     }
 }
 
@@ -181,17 +198,18 @@ fn check_affine(path: &Path, field: &'static str, affine: Affine) -> Result<Affi
     let spacing = affine.spacing_mm();
     let finite = affine
         .matrix
+        .as_flattened()
         .iter()
-        .flatten()
         .all(|value| value.is_finite());
+    let possible = spacing.iter().all(|step| POSSIBLE_STEPS.contains(step));
     let box_volume: f64 = spacing.iter().product();
-    // Negated, so that NaN fails too.
-    if !finite || !(affine.determinant().abs() > LEAST_INDEPENDENCE * box_volume) {
+    let independent = affine.determinant().abs() > LEAST_INDEPENDENCE * box_volume;
+    if !(finite && possible && independent) {
         return Err(Error::Header {
             path: path.into(),
             field,
             found: format!("{:?}", affine.matrix),
-            expected: "finite steps above 0 mm in three independent directions; write the header again with the right \
+            expected: "steps of a possible length in three independent directions; write the header again with the right \
                        geometry",
         });
     }

@@ -31,8 +31,8 @@ const MOST_SHEAR: f64 = 1e-4;
 /// How [`write_nifti`] writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WriteOptions {
-    /// Effort of compression, 0 (none) to 9, for names that end in `.gz`. The default, 1, writes a CT three to ten
-    /// times faster than 6 and a tenth larger.
+    /// Effort of compression, 0 (none) to 9, for names that end in `.gz`. The default, 1, takes half the time of 6 on a
+    /// CT and a third more space.
     pub gzip_level: u32,
 }
 
@@ -190,7 +190,6 @@ impl Quaternion {
             |axis: usize, sign: f64| affine.step_mm(axis).map(|step| sign * step / spacing[axis]);
         let [u, v, w] = [axis(0, 1.0), axis(1, 1.0), axis(2, qfac)];
         let dot = |a: [f64; 3], b: [f64; 3]| a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
-        // Negated, so that NaN fails too.
         if ![dot(u, v), dot(v, w), dot(w, u)]
             .iter()
             .all(|cosine| cosine.abs() < MOST_SHEAR)

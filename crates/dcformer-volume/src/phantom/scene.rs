@@ -168,15 +168,13 @@ impl Ellipsoid {
         if left < 0.0 {
             return None;
         }
-        let mut corners = [[0.0; 2]; 2];
-        for axis in 0..2 {
+        let [x, y] = [0, 1].map(|axis| {
             let slope = m(axis, 2) / vertical;
             let middle = self.center[axis] + slope * height;
             let half = ((m(axis, axis) - slope * m(axis, 2)).max(0.0) * left).sqrt();
-            corners[0][axis] = middle - half;
-            corners[1][axis] = middle + half;
-        }
-        Some(corners)
+            [middle - half, middle + half]
+        });
+        Some([[x[0], y[0]], [x[1], y[1]]])
     }
 }
 

@@ -124,7 +124,7 @@ fn headers_that_no_volume_can_have_are_refused() {
     let base = gunzip(&fs::read(VARIANTS.path("v20_sform_only.nii.gz")).unwrap());
     let two = gunzip(&fs::read(VARIANTS.path("v09_nifti2.nii.gz")).unwrap());
     let nan = f32::NAN.to_le_bytes();
-    let cases: [(&[u8], usize, &[u8], &str); 12] = [
+    let cases: [(&[u8], usize, &[u8], &str); 13] = [
         (&base, 0, b"\x5d\x01", "this is a file of another kind"),
         (
             &base,
@@ -161,6 +161,12 @@ fn headers_that_no_volume_can_have_are_refused() {
         ),
         (&base, 116, &nan, "`scl_inter` is NaN"),
         (&base, 280, &[0; 48], "`srow_x, srow_y, srow_z` is"),
+        (
+            &two,
+            400,
+            &1e-200_f64.to_le_bytes(),
+            "`srow_x, srow_y, srow_z` is",
+        ),
         (
             &two,
             24,

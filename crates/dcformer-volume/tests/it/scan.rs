@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use dcformer_volume::scan::{ScanOptions, ScanSource, read_scan, scan_source};
+use dcformer_volume::scan::{ScanKind, ScanOptions, ScanSource, read_scan, scan_kind};
 
 use crate::variants::{VARIANTS, gzip};
 
@@ -92,6 +92,6 @@ fn dicom_is_known_by_its_prefix() {
     let mut dicom = vec![0; 128];
     dicom.extend(b"DICM");
     fs::write(&path, dicom).unwrap();
-    assert_eq!(scan_source(&path).unwrap(), ScanSource::Dicom);
-    assert_eq!(scan_source(folder.path()).unwrap(), ScanSource::Dicom);
+    assert_eq!(scan_kind(&path).unwrap(), ScanKind::Dicom);
+    assert_eq!(scan_kind(folder.path()).unwrap(), ScanKind::Dicom);
 }

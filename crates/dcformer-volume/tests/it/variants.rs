@@ -10,12 +10,12 @@ use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use serde::Deserialize;
 
-/// All variants, written to a temporary folder once per run.
+/// All variants, written to Cargo's folder for tests once per run.
 pub(crate) static VARIANTS: LazyLock<Variants> = LazyLock::new(Variants::new);
 
 /// A folder of variants, and what to expect of them.
 pub(crate) struct Variants {
-    folder: tempfile::TempDir,
+    folder: PathBuf,
     pub(crate) expected: Expected,
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct File {
 
 impl Variants {
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.folder.join(name)
     }
 
     fn new() -> Self {
@@ -55,17 +55,24 @@ impl Variants {
             fs::read(kept.join("expected.json")).expect("expected.json is in the repository");
         let expected: Expected =
             serde_json::from_slice(&json).expect("expected.json is as described");
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("variants");
+        fs::create_dir_all(&folder).expect("Cargo's folder for tests can be written");
         let parts = Parts::read(&kept);
         for name in expected.files.keys() {
-            fs::write(folder.path().join(name), parts.file(name))
-                .expect("the temporary folder can be written");
+            write(&folder.join(name), &parts.file(name));
         }
         // The images of the pairs have no entries of their own.
-        fs::write(folder.path().join("v11_pair.img"), &parts.voxels).expect("as above");
-        fs::write(folder.path().join("v12_pair.img.gz"), gzip(&parts.voxels)).expect("as above");
+        write(&folder.join("v11_pair.img"), &parts.voxels);
+        write(&folder.join("v12_pair.img.gz"), &gzip(&parts.voxels));
         Self { folder, expected }
     }
+}
+
+/// Writes a file that appears whole, since another run of the tests may be reading it.
+fn write(path: &Path, bytes: &[u8]) {
+    let unfinished = path.with_added_extension(std::process::id().to_string());
+    fs::write(&unfinished, bytes).expect("Cargo's folder for tests can be written");
+    fs::rename(&unfinished, path).expect("both names are in one folder");
 }
 
 /// What files are made of.

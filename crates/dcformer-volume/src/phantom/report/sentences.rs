@@ -304,7 +304,7 @@ pub(super) const SUMMARY: [&[&str]; 18] = [
     &["{side} pleural effusion.", "{degree} pleural effusion."],
     &[
         "Mosaic attenuation pattern.",
-        "Mosaic attenuation in both lungs, small airway disease?",
+        "Mosaic attenuation in both lungs, possibly small airway disease.",
     ],
     &[
         "Peribronchial thickening.",

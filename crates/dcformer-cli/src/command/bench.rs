@@ -1,0 +1,169 @@
+//! `dcformer bench`: how fast is it on this machine?
+
+use std::time::Instant;
+
+use anyhow::ensure;
+use clap::{Args, Subcommand};
+use dcformer::bench::{Encoder, TrainStep, simd_level};
+use dcformer::train::ModelChoice;
+use serde::Serialize;
+
+use crate::args::{Format, List, Runtime};
+use crate::output;
+
+/// Time an encoder on this machine
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  dcformer bench encoder --variant nano --shape 256,512,512 --runs 5 --json"
+)]
+pub(crate) struct Bench {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// One volume through an image encoder
+    #[command(
+        after_help = "Example:\n  dcformer bench encoder --variant nano --shape 256,512,512 --runs 5 --json"
+    )]
+    Encoder(Settings),
+    /// Forward pass, backward pass and AdamW of an image encoder
+    #[command(
+        after_help = "Example:\n  dcformer bench train-step --variant nano --shape 128,256,256 --batch 2 --json"
+    )]
+    TrainStep {
+        #[command(flatten)]
+        settings: Settings,
+        /// Volumes of a step
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        batch: usize,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Settings {
+    /// The network
+    #[arg(long, value_name = "NAME", default_value = "dcformer")]
+    model_name: String,
+    /// Its size
+    #[arg(long, value_name = "V", default_value = "nano")]
+    variant: String,
+    /// Voxels of the volume
+    #[arg(long, value_name = "D,H,W", default_value_t = List([256, 512, 512]))]
+    shape: List<usize, 3>,
+    /// Timed runs, after one that warms up
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    runs: usize,
+    /// Seed of weights and volume
+    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    seed: u64,
+    #[command(flatten)]
+    format: Format,
+    #[command(flatten)]
+    runtime: Runtime,
+}
+
+#[derive(Debug, Serialize)]
+struct Figures {
+    median_s: f64,
+    min_s: f64,
+    peak_rss_mb: Option<f64>,
+    simd: String,
+    threads: usize,
+}
+
+impl Bench {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        match self.what {
+            What::Encoder(settings) => {
+                let device = settings.runtime.start()?;
+                let encoder = Encoder::new(
+                    &settings.encoder()?,
+                    settings.sizes()?,
+                    settings.seed,
+                    &device,
+                );
+                settings.report(|| encoder.run())
+            }
+            What::TrainStep { settings, batch } => {
+                ensure!(batch > 0, "--batch is 0, expected at least 1");
+                let device = settings.runtime.start()?;
+                let mut step = TrainStep::new(
+                    &settings.encoder()?,
+                    batch,
+                    settings.sizes()?,
+                    settings.seed,
+                    &device,
+                );
+                settings.report(|| step.run())
+            }
+        }
+    }
+}
+
+impl Settings {
+    fn encoder(&self) -> anyhow::Result<dcformer::models::ImageEncoderConfig> {
+        let choice = ModelChoice {
+            encoder: self.model_name.clone(),
+            variant: self.variant.clone(),
+            ..ModelChoice::default()
+        };
+        Ok(choice.encoder()?)
+    }
+
+    fn sizes(&self) -> anyhow::Result<[usize; 3]> {
+        ensure!(
+            self.shape.0.iter().all(|size| *size > 0),
+            "--shape is {}, expected sizes above 0",
+            self.shape
+        );
+        Ok(self.shape.0)
+    }
+
+    fn report(&self, mut work: impl FnMut()) -> anyhow::Result<()> {
+        ensure!(self.runs > 0, "--runs is 0, expected at least 1");
+        work();
+        let mut seconds: Vec<f64> = (0..self.runs)
+            .map(|_| {
+                let started = Instant::now();
+                work();
+                started.elapsed().as_secs_f64()
+            })
+            .collect();
+        seconds.sort_by(f64::total_cmp);
+        let middle = seconds.len() / 2;
+        let median_s = if seconds.len() % 2 == 1 {
+            seconds[middle]
+        } else {
+            (seconds[middle - 1] + seconds[middle]) / 2.0
+        };
+        let figures = Figures {
+            median_s,
+            min_s: seconds[0],
+            peak_rss_mb: peak_rss_mb(),
+            simd: simd_level(),
+            threads: rayon::current_num_threads(),
+        };
+        if self.format.json {
+            return output::json(&figures);
+        }
+        let memory = figures
+            .peak_rss_mb
+            .map_or(String::new(), |mb| format!(", {mb:.0} MB at most"));
+        output::text(&format!(
+            "median {:.3} s, best {:.3} s of {} runs{memory} ({}, {} threads)\n",
+            figures.median_s, figures.min_s, self.runs, figures.simd, figures.threads
+        ))
+    }
+}
+
+/// Most memory that this process has held, where the system says so (Linux).
+fn peak_rss_mb() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes / 1024.0)
+}

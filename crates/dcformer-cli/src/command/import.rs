@@ -1,0 +1,90 @@
+//! `dcformer import` and `dcformer export`: weights from and to the authors' names.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+use dcformer::checkpoint::{Duplicates, ImportOptions, Model, export, import};
+
+use crate::args::Runtime;
+use crate::progress::note;
+
+/// Bring the authors' weights into a model folder
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  dcformer import official.pth --vocab vocab.txt --out MODEL")]
+pub(crate) struct Import {
+    /// The authors' .pth, or an encoder's .safetensors in official names
+    #[arg(value_name = "CHECKPOINT")]
+    checkpoint: PathBuf,
+    /// Folder of the model to write
+    #[arg(long, value_name = "MODEL")]
+    out: PathBuf,
+    /// Vocabulary of the text encoder: vocab.txt or tokenizer.json
+    #[arg(long, value_name = "F")]
+    vocab: Option<PathBuf>,
+    /// config.json of the text encoder; its sizes are read from the weights if not given
+    #[arg(long, value_name = "F")]
+    text_config: Option<PathBuf>,
+    /// Variant of the image encoder; read from the weights if not given
+    #[arg(long, value_name = "V")]
+    variant: Option<String>,
+    #[command(flatten)]
+    runtime: Runtime,
+}
+
+impl Import {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        let device = self.runtime.start()?;
+        let options = ImportOptions {
+            vocabulary: self.vocab,
+            text_config: self.text_config,
+            variant: self.variant,
+            ..ImportOptions::default()
+        };
+        let model = import(&self.checkpoint, &options, &device)?;
+        model.save(&self.out)?;
+        note(&format!(
+            "{}: {:.2} M parameters",
+            self.out.display(),
+            model.parameters() as f64 / 1e6
+        ));
+        if model.config.clip.text.is_some() && model.tokenizer.is_none() {
+            note(
+                "without a vocabulary the model encodes images only; import again with --vocab to detect",
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Write a model's weights in the authors' names
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  dcformer export MODEL --out official.safetensors --duplicates")]
+pub(crate) struct Export {
+    /// Folder of the model
+    #[arg(value_name = "MODEL")]
+    model: PathBuf,
+    /// File to write
+    #[arg(long, value_name = "F.safetensors")]
+    out: PathBuf,
+    /// Write norms under both of their names, with counters, as PyTorch's strict loading wants them
+    #[arg(long)]
+    duplicates: bool,
+    #[command(flatten)]
+    runtime: Runtime,
+}
+
+impl Export {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        let device = self.runtime.start()?;
+        let model = Model::load(&self.model, &device)
+            .with_context(|| format!("cannot load the model in {}", self.model.display()))?;
+        let duplicates = if self.duplicates {
+            Duplicates::Write
+        } else {
+            Duplicates::Omit
+        };
+        export(&model, &self.out, duplicates)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,54 @@
+//! The verbs, a file each.
+
+mod bench;
+mod completions;
+mod complexity;
+mod demo;
+mod detect;
+mod embed;
+pub(crate) mod evaluate;
+mod import;
+mod metrics;
+mod phantom;
+mod preprocess;
+mod train;
+
+use clap::Subcommand;
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Demo(demo::Demo),
+    Detect(detect::Detect),
+    Train(train::Train),
+    Evaluate(evaluate::Evaluate),
+    Embed(embed::Embed),
+    Preprocess(preprocess::Preprocess),
+    Phantom(phantom::Phantom),
+    Import(import::Import),
+    Export(import::Export),
+    Metrics(metrics::Metrics),
+    Complexity(complexity::Complexity),
+    Bench(bench::Bench),
+    Completions(completions::Completions),
+}
+
+impl Command {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Demo(command) => command.run(),
+            Self::Detect(command) => command.run(),
+            Self::Train(command) => command.run(),
+            Self::Evaluate(command) => command.run(),
+            Self::Embed(command) => command.run(),
+            Self::Preprocess(command) => command.run(),
+            Self::Phantom(command) => command.run(),
+            Self::Import(command) => command.run(),
+            Self::Export(command) => command.run(),
+            Self::Metrics(command) => command.run(),
+            Self::Complexity(command) => command.run(),
+            Self::Bench(command) => command.run(),
+            Self::Completions(command) => command.run(),
+        }
+    }
+}

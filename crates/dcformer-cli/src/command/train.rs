@@ -1,0 +1,158 @@
+//! `dcformer train`: scans and reports to a model.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use clap::Args;
+use dcformer::train::{Observer, Outcome, RunConfig, RunOptions, StepReport, train};
+use dcformer_volume::dataset::{Problem, ProblemKind};
+
+use crate::args::Runtime;
+use crate::interrupt::stop_flag;
+use crate::progress::{Progress, note};
+
+/// Train a model on scans and reports
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  \
+    dcformer train configs/smoke.toml --out run/\n  \
+    dcformer train configs/smoke.toml --out run/ --resume    go on after a stop")]
+pub(crate) struct Train {
+    /// Configuration of the run
+    #[arg(value_name = "CONFIG.toml")]
+    config: PathBuf,
+    /// Folder of the run: checkpoints, metrics.jsonl, and in the end the model
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Go on from the newest checkpoint in the folder
+    #[arg(long)]
+    resume: bool,
+    /// Seed of the run, instead of the configuration's
+    #[arg(long, value_name = "SEED")]
+    seed: Option<u64>,
+    #[command(flatten)]
+    runtime: Runtime,
+}
+
+impl Train {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        let mut config = RunConfig::read(&self.config)?;
+        if let Some(seed) = self.seed {
+            config.seed = seed;
+        }
+        let device = self.runtime.start()?;
+        let options = RunOptions {
+            device,
+            resume: self.resume,
+            stop: stop_flag()?,
+        };
+        match train_with_progress(&config, &self.out, &options)? {
+            Outcome::Complete(_) => note(&format!(
+                "the model is in {}",
+                self.out.join("model").display()
+            )),
+            Outcome::Stopped { step } => {
+                note(&format!("stopped after step {step}; go on with --resume"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Trains with a progress bar.
+pub(crate) fn train_with_progress(
+    config: &RunConfig,
+    folder: &Path,
+    options: &RunOptions<'_>,
+) -> anyhow::Result<Outcome> {
+    let watcher = Watcher::default();
+    let outcome = train(config, folder, options, &watcher);
+    for bar in [&watcher.reading, &watcher.training] {
+        if let Some(bar) = bar.get() {
+            bar.finish();
+        }
+    }
+    Ok(outcome?)
+}
+
+/// Shows a run on standard error.
+#[derive(Default)]
+struct Watcher {
+    reading: OnceLock<Progress>,
+    training: OnceLock<Progress>,
+}
+
+impl Observer for Watcher {
+    fn problems(&self, problems: &[Problem], without_report: usize) {
+        say_problems(problems);
+        if without_report > 0 {
+            note(&format!(
+                "{without_report} volumes without a report are left out"
+            ));
+        }
+    }
+
+    fn reading(&self, done: usize, volumes: usize) {
+        self.reading
+            .get_or_init(|| Progress::new("reading", 0, volumes as u64))
+            .set(done as u64, "");
+    }
+
+    fn starting(&self, step: u64, steps: u64, pairs: usize) {
+        if let Some(reading) = self.reading.get() {
+            reading.finish();
+        }
+        let training = self
+            .training
+            .get_or_init(|| Progress::new("training", step, steps));
+        let from = if step > 0 {
+            format!(", from step {step}")
+        } else {
+            String::new()
+        };
+        training.say(&format!("{pairs} pairs, {steps} steps{from}"));
+    }
+
+    fn step(&self, report: &StepReport) {
+        if let Some(training) = self.training.get() {
+            let StepReport {
+                step,
+                epoch,
+                loss,
+                pairs_per_s,
+                ..
+            } = report;
+            training.set(
+                *step,
+                &format!(
+                    "epoch {}, loss {loss:.3}, {pairs_per_s:.1} pairs/s",
+                    epoch + 1
+                ),
+            );
+        }
+    }
+
+    fn checkpoint(&self, _step: u64) {}
+}
+
+/// Problems shown by name before the rest is only counted.
+const SHOWN: usize = 5;
+
+/// Counts the problems of a data set by kind and names the first ones.
+pub(crate) fn say_problems(problems: &[Problem]) {
+    let mut kinds: Vec<ProblemKind> = problems.iter().map(|problem| problem.kind).collect();
+    kinds.sort();
+    kinds.dedup();
+    for kind in kinds {
+        let names: Vec<&str> = problems
+            .iter()
+            .filter(|problem| problem.kind == kind)
+            .map(|problem| problem.name.as_str())
+            .collect();
+        let more = if names.len() > SHOWN { ", ..." } else { "" };
+        note(&format!(
+            "{} x {kind}: {}{more}",
+            names.len(),
+            names[..names.len().min(SHOWN)].join(", ")
+        ));
+    }
+}

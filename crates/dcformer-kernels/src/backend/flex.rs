@@ -1,0 +1,279 @@
+//! The CPU backend: operands taken apart, the fast version called.
+//!
+//! The fast versions are for `f32`; other types call the definition.
+
+use burn::backend::flex::{FlexTensor, Layout};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Flex, TensorMetadata};
+use burn::tensor::{Bytes, DType, Shape};
+
+use crate::attention::{self, cpu::Attention};
+use crate::dense_decomposed;
+use crate::depthwise_decomposed;
+use crate::geometry::Geometry;
+use crate::mlp::{self, cpu::Mlp};
+use crate::simd::Level;
+use crate::statistics::Statistics;
+use crate::{KernelOps, layer_norm, max_pool};
+
+/// A tensor's values in row-major order; a copy only if it was a view of another order.
+pub(crate) struct Values(FlexTensor);
+
+impl Values {
+    pub(crate) fn of(tensor: &FlexTensor) -> Self {
+        Self(if tensor.as_slice::<f32>().is_some() {
+            tensor.clone()
+        } else {
+            tensor.to_contiguous()
+        })
+    }
+}
+
+impl std::ops::Deref for Values {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        self.0
+            .as_slice::<f32>()
+            .expect("a contiguous f32 tensor, by construction")
+    }
+}
+
+/// A tensor of `values`.
+pub(crate) fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
+    FlexTensor::new(
+        Bytes::from_elems(values),
+        Layout::contiguous(shape.into()),
+        DType::F32,
+    )
+}
+
+/// Whether the fast versions apply.
+pub(crate) fn all_f32(tensors: &[&FlexTensor]) -> bool {
+    tensors.iter().all(|tensor| tensor.dtype() == DType::F32)
+}
+
+pub(crate) fn dense_filters<'a>(
+    weight: &'a Values,
+    shape: &Shape,
+) -> dense_decomposed::cpu::Filters<'a> {
+    dense_decomposed::cpu::Filters {
+        weight,
+        taps: shape[1],
+        channels_in: shape[2],
+        channels_out: shape[3],
+    }
+}
+
+pub(crate) fn depthwise_filters<'a>(
+    weight: &'a Values,
+    shape: &Shape,
+) -> depthwise_decomposed::cpu::Filters<'a> {
+    depthwise_decomposed::cpu::Filters {
+        weight,
+        taps: shape[1],
+    }
+}
+
+/// Mean and variance as `[3, channels]` tensors.
+pub(crate) fn statistics_tensors(statistics: &[Statistics; 3], channels: usize) -> [FlexTensor; 2] {
+    let table = |column: fn(&Statistics) -> &Vec<f64>| {
+        let values = statistics
+            .iter()
+            .flat_map(column)
+            .map(|value| *value as f32)
+            .collect();
+        tensor(values, [3, channels])
+    };
+    [
+        table(|statistics| &statistics.mean),
+        table(|statistics| &statistics.variance),
+    ]
+}
+
+impl KernelOps for Flex {
+    fn dense_decomposed_conv(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        stride: usize,
+    ) -> FloatTensor<Self> {
+        if !all_f32(&[&x, &weight, &bias]) {
+            return dense_decomposed::reference::conv::<Self>(x, weight, bias, stride);
+        }
+        let geometry = Geometry::of(&x.shape());
+        let (values, bias, weights) = (Values::of(&x), Values::of(&bias), Values::of(&weight));
+        let filters = dense_filters(&weights, &weight.shape());
+        let out = dense_decomposed::cpu::conv(
+            Level::current(),
+            &values,
+            filters,
+            &bias,
+            geometry,
+            stride,
+        );
+        tensor(
+            out,
+            geometry.strided(stride).with_channels(bias.len()).shape(),
+        )
+    }
+
+    fn dense_decomposed_norm(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        stride: usize,
+        epsilon: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        if !all_f32(&[&x, &weight, &gamma, &beta]) {
+            return dense_decomposed::reference::norm::<Self>(
+                x, weight, gamma, beta, stride, epsilon,
+            );
+        }
+        let geometry = Geometry::of(&x.shape());
+        let (values, weights) = (Values::of(&x), Values::of(&weight));
+        let (gamma, beta) = (Values::of(&gamma), Values::of(&beta));
+        let filters = dense_filters(&weights, &weight.shape());
+        let affine = [&*gamma, &*beta];
+        let (out, statistics) = dense_decomposed::cpu::norm(
+            Level::current(),
+            &values,
+            filters,
+            affine,
+            epsilon,
+            geometry,
+            stride,
+        );
+        let channels = filters.channels_out;
+        let [mean, variance] = statistics_tensors(&statistics, channels);
+        (
+            tensor(
+                out,
+                geometry.strided(stride).with_channels(channels).shape(),
+            ),
+            mean,
+            variance,
+        )
+    }
+
+    fn depthwise_decomposed_conv(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        if !all_f32(&[&x, &weight, &bias]) {
+            return depthwise_decomposed::reference::conv::<Self>(x, weight, bias);
+        }
+        let geometry = Geometry::of(&x.shape());
+        let (values, bias, weights) = (Values::of(&x), Values::of(&bias), Values::of(&weight));
+        let filters = depthwise_filters(&weights, &weight.shape());
+        let out =
+            depthwise_decomposed::cpu::conv(Level::current(), &values, filters, &bias, geometry);
+        tensor(out, geometry.shape())
+    }
+
+    fn depthwise_decomposed_norm(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        if !all_f32(&[&x, &weight, &gamma, &beta]) {
+            return depthwise_decomposed::reference::norm::<Self>(x, weight, gamma, beta, epsilon);
+        }
+        let geometry = Geometry::of(&x.shape());
+        let (values, weights) = (Values::of(&x), Values::of(&weight));
+        let (gamma, beta) = (Values::of(&gamma), Values::of(&beta));
+        let filters = depthwise_filters(&weights, &weight.shape());
+        let level = Level::current();
+        let statistics = depthwise_decomposed::cpu::statistics(level, &values, filters, geometry);
+        let affine = [&*gamma, &*beta];
+        let out = depthwise_decomposed::cpu::norm(
+            level,
+            &values,
+            filters,
+            affine,
+            &statistics,
+            epsilon,
+            geometry,
+        );
+        let [mean, variance] = statistics_tensors(&statistics, geometry.channels);
+        (tensor(out, geometry.shape()), mean, variance)
+    }
+
+    fn max_pool_3d(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        if !all_f32(&[&x]) {
+            return max_pool::reference::forward::<Self>(x);
+        }
+        let geometry = Geometry::of(&x.shape());
+        let pooled = max_pool::cpu::forward(Level::current(), &Values::of(&x), geometry);
+        tensor(pooled.values, geometry.strided(2).shape())
+    }
+
+    fn mlp(
+        x: FloatTensor<Self>,
+        w1: FloatTensor<Self>,
+        b1: FloatTensor<Self>,
+        w2: FloatTensor<Self>,
+        b2: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        if !all_f32(&[&x, &w1, &b1, &w2, &b2]) {
+            return mlp::reference::forward::<Self>(x, w1, b1, w2, b2);
+        }
+        let rows = x.shape()[0];
+        let [x, w1, b1, w2, b2] = [x, w1, b1, w2, b2].map(|operand| Values::of(&operand));
+        let out = Mlp {
+            x: &x,
+            w1: &w1,
+            b1: &b1,
+            w2: &w2,
+            b2: &b2,
+            rows,
+        }
+        .forward(Level::current());
+        tensor(out, [rows, b2.len()])
+    }
+
+    fn layer_norm_rows(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        if !all_f32(&[&x, &gamma, &beta]) {
+            return layer_norm::reference::forward::<Self>(x, gamma, beta, epsilon);
+        }
+        let shape = x.shape();
+        let [x, gamma, beta] = [x, gamma, beta].map(|operand| Values::of(&operand));
+        tensor(
+            layer_norm::cpu::forward(Level::current(), &x, &gamma, &beta, epsilon),
+            shape,
+        )
+    }
+
+    fn packed_attention(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        lengths: Vec<usize>,
+        heads: usize,
+    ) -> FloatTensor<Self> {
+        if !all_f32(&[&q, &k, &v]) {
+            return attention::reference::forward::<Self>(q, k, v, &lengths, heads);
+        }
+        let shape = q.shape();
+        let channels = shape[1];
+        let [q, k, v] = [q, k, v].map(|operand| Values::of(&operand));
+        let attention = Attention {
+            q: &q,
+            k: &k,
+            v: &v,
+            lengths: &lengths,
+            heads,
+            channels,
+        };
+        tensor(attention.forward(Level::current()), shape)
+    }
+}

@@ -1,0 +1,4 @@
+//! Which backend runs which version; wiring only.
+
+mod autodiff;
+mod flex;

@@ -1,0 +1,723 @@
+//! Dense decomposed convolution on the CPU.
+//!
+//! A convolution with channels mixed is a matrix product per tap: a tile of output voxels times a panel of output
+//! channels stays in registers while taps and input channels stream past ([`multiply_tile`]). Rows of output are the
+//! unit of work; a tile that reaches over the end of a row reads a copy filled up with zeros.
+
+use rayon::prelude::*;
+
+use crate::depthwise_decomposed::cpu::{Gradients, add_lanes};
+use crate::geometry::{Geometry, RowAt, rows_per_partial};
+use crate::matmul::{
+    Broadcast, MAX_ROWS, Panels, Store, Target, multiply_tile, store_tile, sum_in_order,
+};
+use crate::simd::{Kernel, Level, Simd};
+use crate::statistics::{Moments, NormBackward, Statistics, add_to};
+
+/// Filters of the three branches, `[3, taps, channels_in, channels_out]`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Filters<'a> {
+    pub(crate) weight: &'a [f32],
+    pub(crate) taps: usize,
+    pub(crate) channels_in: usize,
+    pub(crate) channels_out: usize,
+}
+
+impl<'a> Filters<'a> {
+    /// `[channels_in, channels_out]` of one tap.
+    fn matrix(self, branch: usize, tap: usize) -> &'a [f32] {
+        let len = self.channels_in * self.channels_out;
+        &self.weight[(branch * self.taps + tap) * len..][..len]
+    }
+}
+
+/// One shift of the input and the matrix it is multiplied with.
+struct Tap {
+    shift: [isize; 3],
+    panels: Panels,
+}
+
+fn shift(branch: usize, steps: isize) -> [isize; 3] {
+    let mut shift = [0; 3];
+    shift[branch] = steps;
+    shift
+}
+
+fn branch_taps(level: Level, filters: Filters<'_>, branch: usize) -> Vec<Tap> {
+    let radius = (filters.taps / 2) as isize;
+    (0..filters.taps)
+        .map(|tap| Tap {
+            shift: shift(branch, tap as isize - radius),
+            panels: Panels::of(
+                level,
+                filters.matrix(branch, tap),
+                filters.channels_in,
+                filters.channels_out,
+            ),
+        })
+        .collect()
+}
+
+/// See [`dense_decomposed_conv`](super::dense_decomposed_conv); `geometry` is the input's.
+pub(crate) fn conv(
+    level: Level,
+    x: &[f32],
+    filters: Filters<'_>,
+    bias: &[f32],
+    geometry: Geometry,
+    stride: usize,
+) -> Vec<f32> {
+    let centre = filters.taps / 2;
+    let mut taps: Vec<Tap> = [0, 1]
+        .into_iter()
+        .flat_map(|branch| branch_taps(level, filters, branch))
+        .filter(|tap| tap.shift != [0; 3])
+        .collect();
+    let mut merged = filters.matrix(2, centre).to_vec();
+    for branch in [0, 1] {
+        for (sum, weight) in merged.iter_mut().zip(filters.matrix(branch, centre)) {
+            *sum += weight;
+        }
+    }
+    taps.extend(branch_taps(level, filters, 2).into_iter().map(|tap| {
+        if tap.shift == [0; 3] {
+            Tap {
+                panels: Panels::of(level, &merged, filters.channels_in, filters.channels_out),
+                ..tap
+            }
+        } else {
+            tap
+        }
+    }));
+    let mut out = vec![
+        0.0;
+        geometry
+            .strided(stride)
+            .with_channels(filters.channels_out)
+            .len()
+    ];
+    convolve(
+        level,
+        x,
+        &taps,
+        geometry,
+        stride,
+        &mut out,
+        Store::Biased(bias),
+    );
+    out
+}
+
+/// `out (+)= Σ_tap x shifted by the tap · its matrix`.
+fn convolve(
+    level: Level,
+    x: &[f32],
+    taps: &[Tap],
+    geometry: Geometry,
+    stride: usize,
+    out: &mut [f32],
+    store: Store<'_>,
+) {
+    assert_eq!(x.len(), geometry.len());
+    let Some(first) = taps.first() else { return };
+    let out_geometry = geometry
+        .strided(stride)
+        .with_channels(first.panels.columns());
+    assert_eq!(out.len(), out_geometry.len());
+    if out.is_empty() {
+        return;
+    }
+    out.par_chunks_mut(out_geometry.row_len())
+        .with_min_len(4)
+        .enumerate()
+        .for_each(|(row, out)| {
+            let row = out_geometry.row(row);
+            level.run(ConvolveRow {
+                x,
+                taps,
+                geometry,
+                out_geometry,
+                stride,
+                row,
+                out,
+                store,
+            });
+        });
+}
+
+struct ConvolveRow<'a> {
+    x: &'a [f32],
+    taps: &'a [Tap],
+    geometry: Geometry,
+    out_geometry: Geometry,
+    stride: usize,
+    row: RowAt,
+    out: &'a mut [f32],
+    store: Store<'a>,
+}
+
+impl Kernel for ConvolveRow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, simd: S) {
+        let mut border = vec![0.0; MAX_ROWS * self.geometry.channels];
+        let columns = self.out_geometry.channels;
+        for panel in 0..columns.div_ceil(2 * S::LANES) {
+            let mut voxel = 0;
+            while voxel < self.out_geometry.size[2] {
+                let left = self.out_geometry.size[2] - voxel;
+                voxel += match S::ROWS {
+                    12 if left >= 12 => self.tile::<S, 12>(simd, voxel, panel, &mut border),
+                    8.. if left >= 8 => self.tile::<S, 8>(simd, voxel, panel, &mut border),
+                    6.. if left >= 6 => self.tile::<S, 6>(simd, voxel, panel, &mut border),
+                    4.. if left >= 4 => self.tile::<S, 4>(simd, voxel, panel, &mut border),
+                    3 if left >= 3 => self.tile::<S, 3>(simd, voxel, panel, &mut border),
+                    _ => self.tile::<S, 1>(simd, voxel, panel, &mut border),
+                };
+            }
+        }
+    }
+}
+
+impl ConvolveRow<'_> {
+    /// Output voxels `first..first + ROWS` of one panel of channels.
+    #[inline(always)]
+    fn tile<S: Simd, const ROWS: usize>(
+        &mut self,
+        simd: S,
+        first: usize,
+        panel: usize,
+        border: &mut [f32],
+    ) -> usize {
+        let channels = self.geometry.channels;
+        let columns =
+            panel * 2 * S::LANES..((panel + 1) * 2 * S::LANES).min(self.out_geometry.channels);
+        let mut sums = [[simd.splat(0.0); 2]; ROWS];
+        for tap in self.taps {
+            let Some(source) = source_row(self.geometry, self.row, self.stride, tap.shift) else {
+                continue;
+            };
+            let line = &self.x[source..source + self.geometry.row_len()];
+            let panel_len = channels * 2 * S::LANES;
+            let panel = &tap.panels.values()[panel * panel_len..][..panel_len];
+            let from = (first * self.stride) as isize + tap.shift[2];
+            let to = from + ((ROWS - 1) * self.stride) as isize;
+            let row_stride = self.stride * channels;
+            let broadcast = if from >= 0 && to < self.geometry.size[2] as isize {
+                Broadcast {
+                    values: &line[from as usize * channels..],
+                    row_stride,
+                    step_stride: 1,
+                }
+            } else {
+                let border = &mut border[..ROWS * channels];
+                for (voxel, copy) in border.chunks_exact_mut(channels).enumerate() {
+                    let position = from + (voxel * self.stride) as isize;
+                    match usize::try_from(position) {
+                        Ok(position) if position < self.geometry.size[2] => {
+                            copy.copy_from_slice(&line[position * channels..][..channels]);
+                        }
+                        _ => copy.fill(0.0),
+                    }
+                }
+                Broadcast {
+                    values: border,
+                    row_stride: channels,
+                    step_stride: 1,
+                }
+            };
+            multiply_tile(simd, &mut sums, broadcast, panel, channels);
+        }
+        let target = Target {
+            out: &mut *self.out,
+            row: first,
+            stride: self.out_geometry.channels,
+            columns,
+        };
+        store_tile(simd, &sums, target, self.store);
+        ROWS
+    }
+}
+
+/// Start of the input row that an output row reads through a tap, if it is inside the volume.
+#[inline(always)]
+fn source_row(geometry: Geometry, row: RowAt, stride: usize, shift: [isize; 3]) -> Option<usize> {
+    let z = (row.z * stride)
+        .checked_add_signed(shift[0])
+        .filter(|z| *z < geometry.size[0])?;
+    let y = (row.y * stride)
+        .checked_add_signed(shift[1])
+        .filter(|y| *y < geometry.size[1])?;
+    Some(geometry.start(RowAt {
+        volume: row.volume,
+        z,
+        y,
+    }))
+}
+
+/// The normalised sum and the statistics of the three branches. One branch at a time: convolve, measure, add.
+pub(crate) fn norm(
+    level: Level,
+    x: &[f32],
+    filters: Filters<'_>,
+    [gamma, beta]: [&[f32]; 2],
+    epsilon: f64,
+    geometry: Geometry,
+    stride: usize,
+) -> (Vec<f32>, [Statistics; 3]) {
+    let out_geometry = geometry.strided(stride).with_channels(filters.channels_out);
+    let channels = filters.channels_out;
+    let mut out = vec![0.0; out_geometry.len()];
+    let mut branch_values = vec![0.0; out_geometry.len()];
+    let statistics = [0, 1, 2].map(|branch| {
+        let taps = branch_taps(level, filters, branch);
+        convolve(
+            level,
+            x,
+            &taps,
+            geometry,
+            stride,
+            &mut branch_values,
+            Store::Plain,
+        );
+        let (sum, squares) = sums(level, &branch_values, &branch_values, channels);
+        let statistics = Moments { sum, squares }.statistics(out_geometry.voxels());
+        let of_branch = |table: &'_ [f32]| table[branch * channels..][..channels].to_vec();
+        let (factor, summand) = statistics.affine(&of_branch(gamma), &of_branch(beta), epsilon);
+        affine(
+            level,
+            &mut out,
+            &branch_values,
+            [Some(&factor), None, Some(&summand)],
+            true,
+        );
+        statistics
+    });
+    (out, statistics)
+}
+
+/// Gradients of [`norm`]; `needs_x` says whether the input's is wanted (the first layer's never is).
+#[allow(
+    clippy::too_many_arguments,
+    reason = "the operands of the forward pass, its state and the gradient"
+)]
+pub(crate) fn norm_backward(
+    level: Level,
+    x: &[f32],
+    filters: Filters<'_>,
+    gamma: &[f32],
+    statistics: &[Statistics; 3],
+    epsilon: f64,
+    gradient: &[f32],
+    geometry: Geometry,
+    stride: usize,
+    needs_x: bool,
+) -> Gradients {
+    let out_geometry = geometry.strided(stride).with_channels(filters.channels_out);
+    assert_eq!(gradient.len(), out_geometry.len());
+    let channels = filters.channels_out;
+    let mut out = Gradients {
+        x: if needs_x {
+            vec![0.0; geometry.len()]
+        } else {
+            Vec::new()
+        },
+        weight: Vec::with_capacity(filters.weight.len()),
+        gamma: Vec::with_capacity(3 * channels),
+        beta: Vec::with_capacity(3 * channels),
+    };
+    let mut branch_values = vec![0.0; out_geometry.len()];
+    for (branch, statistics) in statistics.iter().enumerate() {
+        let taps = branch_taps(level, filters, branch);
+        convolve(
+            level,
+            x,
+            &taps,
+            geometry,
+            stride,
+            &mut branch_values,
+            Store::Plain,
+        );
+        let (gradient_sum, products) = sums(level, gradient, &branch_values, channels);
+        let gamma = &gamma[branch * channels..][..channels];
+        let through = NormBackward::new(
+            statistics,
+            gamma,
+            epsilon,
+            out_geometry.voxels(),
+            &gradient_sum,
+            &products,
+        );
+        // From here on the buffer holds the gradient of the branch.
+        affine(
+            level,
+            &mut branch_values,
+            gradient,
+            [Some(&through.a), Some(&through.b), Some(&through.c)],
+            false,
+        );
+        out.gamma.extend_from_slice(&through.gamma);
+        out.beta.extend(gradient_sum.iter().map(|sum| *sum as f32));
+        out.weight.extend(weight_gradient(
+            level,
+            x,
+            &branch_values,
+            filters,
+            branch,
+            geometry,
+            stride,
+        ));
+        if needs_x && stride == 1 {
+            let radius = (filters.taps / 2) as isize;
+            let taps: Vec<Tap> = (0..filters.taps)
+                .map(|tap| Tap {
+                    shift: shift(branch, radius - tap as isize),
+                    panels: Panels::of_transposed(
+                        level,
+                        filters.matrix(branch, tap),
+                        channels,
+                        filters.channels_in,
+                    ),
+                })
+                .collect();
+            convolve(
+                level,
+                &branch_values,
+                &taps,
+                out_geometry,
+                1,
+                &mut out.x,
+                Store::Add,
+            );
+        } else if needs_x {
+            add_strided_input_gradient(
+                &branch_values,
+                filters,
+                branch,
+                geometry,
+                stride,
+                &mut out.x,
+            );
+        }
+    }
+    out
+}
+
+/// Per channel, `Σ a` and `Σ a * b` over all voxels.
+fn sums(level: Level, a: &[f32], b: &[f32], channels: usize) -> (Vec<f64>, Vec<f64>) {
+    struct Sums<'a> {
+        a: &'a [f32],
+        b: &'a [f32],
+        channels: usize,
+    }
+    impl Kernel for Sums<'_> {
+        type Output = Moments;
+        #[inline(always)]
+        fn run<S: Simd>(self, simd: S) -> Moments {
+            /// Voxels added in single precision before they join the double-precision sums.
+            const RUN: usize = 64;
+            let mut moments = Moments::zero(self.channels);
+            let run = RUN * self.channels;
+            for (a, b) in self.a.chunks(run).zip(self.b.chunks(run)) {
+                let mut channel = 0;
+                while channel < self.channels {
+                    let lanes = S::LANES.min(self.channels - channel);
+                    let (mut sum, mut products) = (simd.splat(0.0), simd.splat(0.0));
+                    for (a, b) in a
+                        .chunks_exact(self.channels)
+                        .zip(b.chunks_exact(self.channels))
+                    {
+                        let a = simd.load_partial(&a[channel..channel + lanes]);
+                        let b = simd.load_partial(&b[channel..channel + lanes]);
+                        sum = simd.add(sum, a);
+                        products = simd.mul_add(a, b, products);
+                    }
+                    add_lanes(simd, sum, &mut moments.sum[channel..channel + lanes]);
+                    add_lanes(
+                        simd,
+                        products,
+                        &mut moments.squares[channel..channel + lanes],
+                    );
+                    channel += lanes;
+                }
+            }
+            moments
+        }
+    }
+    /// Voxels of one partial sum.
+    const VOXELS: usize = 4096;
+    let partials: Vec<Moments> = a
+        .par_chunks(VOXELS * channels.max(1))
+        .zip(b.par_chunks(VOXELS * channels.max(1)))
+        .map(|(a, b)| level.run(Sums { a, b, channels }))
+        .collect();
+    let mut total = Moments::zero(channels);
+    for partial in &partials {
+        add_to(&mut total.sum, &partial.sum);
+        add_to(&mut total.squares, &partial.squares);
+    }
+    (total.sum, total.squares)
+}
+
+/// Per channel, `target = a * source + b * target + c` (absent `b` is 0), plus `target` once more if `add`.
+fn affine(
+    level: Level,
+    target: &mut [f32],
+    source: &[f32],
+    [a, b, c]: [Option<&[f32]>; 3],
+    add: bool,
+) {
+    struct Affine<'a> {
+        target: &'a mut [f32],
+        source: &'a [f32],
+        table: &'a [Vec<f32>; 3],
+    }
+    impl Kernel for Affine<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn run<S: Simd>(self, simd: S) {
+            let [a, b, c] = self.table;
+            let channels = a.len();
+            for (target, source) in self
+                .target
+                .chunks_exact_mut(channels)
+                .zip(self.source.chunks_exact(channels))
+            {
+                let mut channel = 0;
+                while channel < channels {
+                    let here = channel..(channel + S::LANES).min(channels);
+                    let old = simd.mul(
+                        simd.load_partial(&b[here.clone()]),
+                        simd.load_partial(&target[here.clone()]),
+                    );
+                    let old = simd.add(old, simd.load_partial(&c[here.clone()]));
+                    let a = simd.load_partial(&a[here.clone()]);
+                    let new = simd.mul_add(a, simd.load_partial(&source[here.clone()]), old);
+                    simd.store_partial(new, &mut target[here]);
+                    channel += S::LANES;
+                }
+            }
+        }
+    }
+    /// Voxels of one task.
+    const VOXELS: usize = 2048;
+    let channels = a.or(c).map_or(0, <[f32]>::len);
+    if channels == 0 {
+        return;
+    }
+    let column = |table: Option<&[f32]>, offset: f32| match table {
+        Some(table) => table.iter().map(|value| value + offset).collect(),
+        None => vec![offset; channels],
+    };
+    let table = [
+        column(a, 0.0),
+        column(b, if add { 1.0 } else { 0.0 }),
+        column(c, 0.0),
+    ];
+    target
+        .par_chunks_mut(VOXELS * channels)
+        .zip(source.par_chunks(VOXELS * channels))
+        .for_each(|(target, source)| {
+            level.run(Affine {
+                target,
+                source,
+                table: &table,
+            });
+        });
+}
+
+/// `[taps, channels_in, channels_out]` of one branch.
+fn weight_gradient(
+    level: Level,
+    x: &[f32],
+    gradient: &[f32],
+    filters: Filters<'_>,
+    branch: usize,
+    geometry: Geometry,
+    stride: usize,
+) -> Vec<f32> {
+    let out_geometry = geometry.strided(stride).with_channels(filters.channels_out);
+    let rows = out_geometry.rows();
+    let step = rows_per_partial(rows);
+    let len = filters.taps * filters.channels_in * filters.channels_out;
+    let partials: Vec<Vec<f32>> = (0..rows.div_ceil(step))
+        .into_par_iter()
+        .map(|partial| {
+            let mut sums = vec![0.0; len];
+            for row in partial * step..((partial + 1) * step).min(rows) {
+                let line = &gradient[row * out_geometry.row_len()..][..out_geometry.row_len()];
+                let panels = Panels::of(level, line, out_geometry.size[2], filters.channels_out);
+                let row = out_geometry.row(row);
+                for tap in 0..filters.taps {
+                    let shift = shift(branch, tap as isize - (filters.taps / 2) as isize);
+                    let Some(source) = source_row(geometry, row, stride, shift) else {
+                        continue;
+                    };
+                    let line = &x[source..source + geometry.row_len()];
+                    let sums = &mut sums[tap * len / filters.taps..][..len / filters.taps];
+                    level.run(OuterProductRow {
+                        line,
+                        panels: &panels,
+                        sums,
+                        shift: shift[2],
+                        geometry,
+                        stride,
+                    });
+                }
+            }
+            sums
+        })
+        .collect();
+    let mut total = sum_in_order(partials);
+    total.resize(len, 0.0);
+    total
+}
+
+/// `sums[i][o] += Σ_voxel line[stride * voxel + shift][i] · gradient[voxel][o]` for one row.
+struct OuterProductRow<'a> {
+    line: &'a [f32],
+    panels: &'a Panels,
+    sums: &'a mut [f32],
+    shift: isize,
+    geometry: Geometry,
+    stride: usize,
+}
+
+impl Kernel for OuterProductRow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self {
+            line,
+            panels,
+            sums,
+            shift,
+            geometry,
+            stride,
+        } = self;
+        let (channels, width) = (geometry.channels, geometry.size[2] as isize);
+        // Output voxels whose input voxel is inside the row.
+        let stride_signed = stride as isize;
+        let from = (-shift).max(0).div_ceil_signed(stride_signed);
+        let to = (width - shift)
+            .max(0)
+            .div_ceil_signed(stride_signed)
+            .min(width.div_ceil_signed(stride_signed));
+        if from >= to {
+            return;
+        }
+        let (from, steps) = (from as usize, (to - from) as usize);
+        let first = ((from * stride) as isize + shift) as usize * channels;
+        for (columns, panel) in panels.iter() {
+            let panel = &panel[from * 2 * S::LANES..];
+            let mut channel = 0;
+            while channel < channels {
+                let broadcast = Broadcast {
+                    values: &line[first + channel..],
+                    row_stride: 1,
+                    step_stride: stride * channels,
+                };
+                let target = Target {
+                    out: &mut *sums,
+                    row: channel,
+                    stride: panels.columns(),
+                    columns: columns.clone(),
+                };
+                let left = channels - channel;
+                channel += match S::ROWS {
+                    12 if left >= 12 => add_product::<S, 12>(simd, broadcast, panel, steps, target),
+                    8.. if left >= 8 => add_product::<S, 8>(simd, broadcast, panel, steps, target),
+                    6.. if left >= 6 => add_product::<S, 6>(simd, broadcast, panel, steps, target),
+                    4.. if left >= 4 => add_product::<S, 4>(simd, broadcast, panel, steps, target),
+                    3 if left >= 3 => add_product::<S, 3>(simd, broadcast, panel, steps, target),
+                    _ => add_product::<S, 1>(simd, broadcast, panel, steps, target),
+                };
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn add_product<S: Simd, const ROWS: usize>(
+    simd: S,
+    broadcast: Broadcast<'_>,
+    panel: &[f32],
+    steps: usize,
+    target: Target<'_>,
+) -> usize {
+    let mut sums = [[simd.splat(0.0); 2]; ROWS];
+    multiply_tile(simd, &mut sums, broadcast, panel, steps);
+    store_tile(simd, &sums, target, Store::Add);
+    ROWS
+}
+
+/// Division rounded up for a non-negative numerator; `isize::div_ceil` is not stable.
+trait DivCeilSigned {
+    fn div_ceil_signed(self, divisor: isize) -> isize;
+}
+
+impl DivCeilSigned for isize {
+    #[inline(always)]
+    fn div_ceil_signed(self, divisor: isize) -> isize {
+        (self + divisor - 1) / divisor
+    }
+}
+
+/// Gradient of the input through a strided branch, plainly: wanted for saliency maps and tests only, never in training.
+fn add_strided_input_gradient(
+    gradient: &[f32],
+    filters: Filters<'_>,
+    branch: usize,
+    geometry: Geometry,
+    stride: usize,
+    out: &mut [f32],
+) {
+    let out_geometry = geometry.strided(stride).with_channels(filters.channels_out);
+    let (channels, radius) = (filters.channels_out, (filters.taps / 2) as isize);
+    if geometry.row_len() == 0 {
+        return;
+    }
+    out.par_chunks_mut(geometry.row_len())
+        .enumerate()
+        .for_each(|(row, out)| {
+            let row = geometry.row(row);
+            for (position, out) in out.chunks_exact_mut(geometry.channels).enumerate() {
+                for tap in 0..filters.taps {
+                    let shift = shift(branch, tap as isize - radius);
+                    let mut voxel = [0; 3];
+                    let reached =
+                        [row.z, row.y, position]
+                            .into_iter()
+                            .enumerate()
+                            .all(|(axis, at)| {
+                                let Some(at) = at.checked_add_signed(-shift[axis]) else {
+                                    return false;
+                                };
+                                voxel[axis] = at / stride;
+                                at % stride == 0 && voxel[axis] < out_geometry.size[axis]
+                            });
+                    if !reached {
+                        continue;
+                    }
+                    let start = out_geometry.start(RowAt {
+                        volume: row.volume,
+                        z: voxel[0],
+                        y: voxel[1],
+                    });
+                    let gradient = &gradient[start + voxel[2] * channels..][..channels];
+                    for (out, weight) in out
+                        .iter_mut()
+                        .zip(filters.matrix(branch, tap).chunks_exact(channels))
+                    {
+                        *out += gradient
+                            .iter()
+                            .zip(weight)
+                            .map(|(gradient, weight)| gradient * weight)
+                            .sum::<f32>();
+                    }
+                }
+            }
+        });
+}

@@ -1,0 +1,92 @@
+//! The one backend trait of this crate.
+
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, backend_extension};
+
+use crate::{attention, dense_decomposed, depthwise_decomposed, layer_norm, max_pool, mlp};
+
+/// The operations of this crate, as a backend sees them.
+///
+/// Every method has a body made of ordinary tensor operations: the definition. It runs and differentiates on any
+/// backend; a backend overrides it only to be faster, and the tests hold it to the definition.
+#[backend_extension(Flex, Autodiff)]
+pub trait KernelOps: Backend {
+    /// See [`dense_decomposed_conv`](crate::dense_decomposed_conv).
+    fn dense_decomposed_conv(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        stride: usize,
+    ) -> FloatTensor<Self> {
+        dense_decomposed::reference::conv::<Self>(x, weight, bias, stride)
+    }
+
+    /// See [`dense_decomposed_norm`](crate::dense_decomposed_norm).
+    fn dense_decomposed_norm(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        stride: usize,
+        epsilon: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        dense_decomposed::reference::norm::<Self>(x, weight, gamma, beta, stride, epsilon)
+    }
+
+    /// See [`depthwise_decomposed_conv`](crate::depthwise_decomposed_conv).
+    fn depthwise_decomposed_conv(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        depthwise_decomposed::reference::conv::<Self>(x, weight, bias)
+    }
+
+    /// See [`depthwise_decomposed_norm`](crate::depthwise_decomposed_norm).
+    fn depthwise_decomposed_norm(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        depthwise_decomposed::reference::norm::<Self>(x, weight, gamma, beta, epsilon)
+    }
+
+    /// See [`max_pool`](crate::max_pool()).
+    fn max_pool_3d(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        max_pool::reference::forward::<Self>(x)
+    }
+
+    /// See [`mlp`](crate::mlp()).
+    fn mlp(
+        x: FloatTensor<Self>,
+        w1: FloatTensor<Self>,
+        b1: FloatTensor<Self>,
+        w2: FloatTensor<Self>,
+        b2: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        mlp::reference::forward::<Self>(x, w1, b1, w2, b2)
+    }
+
+    /// See [`layer_norm`](crate::layer_norm()).
+    fn layer_norm_rows(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        layer_norm::reference::forward::<Self>(x, gamma, beta, epsilon)
+    }
+
+    /// See [`packed_attention`](crate::packed_attention).
+    fn packed_attention(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        lengths: Vec<usize>,
+        heads: usize,
+    ) -> FloatTensor<Self> {
+        attention::reference::forward::<Self>(q, k, v, &lengths, heads)
+    }
+}

@@ -1,0 +1,377 @@
+//! Register tiles and the matrix products made of them.
+//!
+//! One loop does all the multiplying in this crate: a tile of `ROWS x 2` vectors of sums stays in registers while a
+//! *panel* (two vectors wide, packed one step after the other) streams past and single values of the other operand are
+//! broadcast. A matrix product, a dense convolution and both their gradients differ only in the strides of the
+//! broadcast operand.
+
+use rayon::prelude::*;
+
+use crate::simd::{Kernel, Level, Simd};
+
+/// Widest tile of any level, in rows.
+pub(crate) const MAX_ROWS: usize = 12;
+
+/// Values read one by one: `values[row * row_stride + step * step_stride]`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Broadcast<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) row_stride: usize,
+    pub(crate) step_stride: usize,
+}
+
+impl<'a> Broadcast<'a> {
+    /// Rows of a row-major matrix with `columns` columns.
+    pub(crate) fn rows(values: &'a [f32], columns: usize) -> Self {
+        Self {
+            values,
+            row_stride: columns,
+            step_stride: 1,
+        }
+    }
+
+    /// Columns of a row-major matrix with `columns` columns: its transpose.
+    pub(crate) fn columns(values: &'a [f32], columns: usize) -> Self {
+        Self {
+            values,
+            row_stride: 1,
+            step_stride: columns,
+        }
+    }
+
+    /// The same, starting further on.
+    #[inline(always)]
+    pub(crate) fn from(self, row: usize, step: usize) -> Self {
+        Self {
+            values: &self.values[row * self.row_stride + step * self.step_stride..],
+            ..self
+        }
+    }
+}
+
+/// `sums[row] += Σ_step broadcast(row, step) · panel(step)`, `panel` two vectors wide.
+///
+/// # Panics
+/// If an operand is too short for `ROWS` rows and `steps` steps.
+#[inline(always)]
+pub(crate) fn multiply_tile<S: Simd, const ROWS: usize>(
+    simd: S,
+    sums: &mut [[S::F32; 2]; ROWS],
+    broadcast: Broadcast<'_>,
+    panel: &[f32],
+    steps: usize,
+) {
+    if steps == 0 {
+        return;
+    }
+    let Broadcast {
+        values,
+        row_stride,
+        step_stride,
+    } = broadcast;
+    assert!((ROWS - 1) * row_stride + (steps - 1) * step_stride < values.len());
+    let mut tile = *sums;
+    for (step, vectors) in panel[..steps * 2 * S::LANES]
+        .chunks_exact(2 * S::LANES)
+        .enumerate()
+    {
+        let (first, second) = (simd.load(vectors), simd.load(&vectors[S::LANES..]));
+        for (row, sums) in tile.iter_mut().enumerate() {
+            // SAFETY: `row < ROWS` and `step < steps`, so the index is at most the one asserted above.
+            let value = unsafe { *values.get_unchecked(row * row_stride + step * step_stride) };
+            let value = simd.splat(value);
+            sums[0] = simd.mul_add(value, first, sums[0]);
+            sums[1] = simd.mul_add(value, second, sums[1]);
+        }
+    }
+    *sums = tile;
+}
+
+/// A matrix `[steps, columns]` cut into panels: `[panel][step][width]`, the last panel filled up with zeros.
+#[derive(Clone, Debug)]
+pub(crate) struct Panels {
+    values: Vec<f32>,
+    steps: usize,
+    columns: usize,
+    width: usize,
+}
+
+impl Panels {
+    /// Width of a panel at `level`: two vectors.
+    pub(crate) fn width(level: Level) -> usize {
+        struct Lanes;
+        impl Kernel for Lanes {
+            type Output = usize;
+            #[inline(always)]
+            fn run<S: Simd>(self, _: S) -> usize {
+                S::LANES
+            }
+        }
+        2 * level.run(Lanes)
+    }
+
+    /// Packs the matrix whose element `(step, column)` is `values[step * step_stride + column * column_stride]`.
+    pub(crate) fn pack(
+        level: Level,
+        values: &[f32],
+        [steps, columns]: [usize; 2],
+        [step_stride, column_stride]: [usize; 2],
+    ) -> Self {
+        let width = Self::width(level);
+        let mut packed = vec![0.0; columns.div_ceil(width) * steps * width];
+        for (panel, packed) in packed.chunks_exact_mut((steps * width).max(1)).enumerate() {
+            let first = panel * width;
+            let here = width.min(columns - first);
+            for (step, packed) in packed.chunks_exact_mut(width).enumerate() {
+                let start = step * step_stride + first * column_stride;
+                if column_stride == 1 {
+                    packed[..here].copy_from_slice(&values[start..start + here]);
+                } else {
+                    for (column, packed) in packed[..here].iter_mut().enumerate() {
+                        *packed = values[start + column * column_stride];
+                    }
+                }
+            }
+        }
+        Self {
+            values: packed,
+            steps,
+            columns,
+            width,
+        }
+    }
+
+    /// Packs a row-major `[steps, columns]` matrix.
+    pub(crate) fn of(level: Level, values: &[f32], steps: usize, columns: usize) -> Self {
+        Self::pack(level, values, [steps, columns], [columns, 1])
+    }
+
+    /// Packs the transpose of a row-major `[columns, steps]` matrix.
+    pub(crate) fn of_transposed(
+        level: Level,
+        values: &[f32],
+        steps: usize,
+        columns: usize,
+    ) -> Self {
+        Self::pack(level, values, [steps, columns], [1, steps])
+    }
+
+    /// Number of columns.
+    pub(crate) fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// All panels, one after the other: `[panel][step][width]`.
+    #[inline(always)]
+    pub(crate) fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// The panels with the columns that each covers.
+    #[inline(always)]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (std::ops::Range<usize>, &[f32])> {
+        let (width, columns) = (self.width, self.columns);
+        self.values
+            .chunks_exact((self.steps * width).max(1))
+            .enumerate()
+            .map(move |(panel, values)| (panel * width..((panel + 1) * width).min(columns), values))
+    }
+}
+
+/// What happens to a product on its way to memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Store<'a> {
+    /// It replaces what is there, with a value per column added.
+    Biased(&'a [f32]),
+    /// It replaces what is there.
+    Plain,
+    /// It is added to what is there.
+    Add,
+}
+
+/// Rows of one task: enough work to be worth a thread's attention, few enough for the cache.
+const ROWS_PER_TASK: usize = 48;
+
+/// `out = a · b`, row-major `[rows, b.columns()]`, on all threads.
+pub(crate) fn matmul(
+    level: Level,
+    a: Broadcast<'_>,
+    b: &Panels,
+    out: &mut [f32],
+    store: Store<'_>,
+) {
+    let columns = b.columns;
+    if columns == 0 {
+        return;
+    }
+    out.par_chunks_mut(ROWS_PER_TASK * columns)
+        .enumerate()
+        .for_each(|(task, out)| {
+            if b.steps == 0 {
+                return store_rows_of_nothing(out, columns, store);
+            }
+            level.run(Product {
+                a: a.from(task * ROWS_PER_TASK, 0),
+                b,
+                out,
+                store,
+            });
+        });
+}
+
+fn store_rows_of_nothing(out: &mut [f32], columns: usize, store: Store<'_>) {
+    match store {
+        Store::Biased(bias) => out
+            .chunks_exact_mut(columns)
+            .for_each(|row| row.copy_from_slice(bias)),
+        Store::Plain => out.fill(0.0),
+        Store::Add => {}
+    }
+}
+
+struct Product<'a> {
+    a: Broadcast<'a>,
+    b: &'a Panels,
+    out: &'a mut [f32],
+    store: Store<'a>,
+}
+
+impl Kernel for Product<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let rows = self.out.len() / self.b.columns;
+        for (columns, panel) in self.b.iter() {
+            let mut row = 0;
+            while row < rows {
+                let left = rows - row;
+                let tile = TileOf {
+                    a: self.a.from(row, 0),
+                    panel,
+                    steps: self.b.steps,
+                };
+                let target = Target {
+                    out: &mut *self.out,
+                    row,
+                    stride: self.b.columns,
+                    columns: columns.clone(),
+                };
+                row += match S::ROWS {
+                    12 if left >= 12 => tile.multiply::<S, 12>(simd, target, self.store),
+                    6.. if left >= 6 => tile.multiply::<S, 6>(simd, target, self.store),
+                    _ if left >= 3 => tile.multiply::<S, 3>(simd, target, self.store),
+                    _ => tile.multiply::<S, 1>(simd, target, self.store),
+                };
+            }
+        }
+    }
+}
+
+struct TileOf<'a> {
+    a: Broadcast<'a>,
+    panel: &'a [f32],
+    steps: usize,
+}
+
+/// Where a tile's sums go: rows from `row` on of a row-major matrix, some of its columns.
+pub(crate) struct Target<'a> {
+    pub(crate) out: &'a mut [f32],
+    pub(crate) row: usize,
+    pub(crate) stride: usize,
+    pub(crate) columns: std::ops::Range<usize>,
+}
+
+impl TileOf<'_> {
+    #[inline(always)]
+    fn multiply<S: Simd, const ROWS: usize>(
+        self,
+        simd: S,
+        target: Target<'_>,
+        store: Store<'_>,
+    ) -> usize {
+        let mut sums = [[simd.splat(0.0); 2]; ROWS];
+        multiply_tile(simd, &mut sums, self.a, self.panel, self.steps);
+        store_tile(simd, &sums, target, store);
+        ROWS
+    }
+}
+
+/// Writes a tile's sums.
+#[inline(always)]
+pub(crate) fn store_tile<S: Simd, const ROWS: usize>(
+    simd: S,
+    sums: &[[S::F32; 2]; ROWS],
+    target: Target<'_>,
+    store: Store<'_>,
+) {
+    let Target {
+        out,
+        row,
+        stride,
+        columns,
+    } = target;
+    for (tile_row, sums) in sums.iter().enumerate() {
+        let start = (row + tile_row) * stride;
+        let out = &mut out[start + columns.start..start + columns.end];
+        for (half, &sum) in sums.iter().enumerate() {
+            let first = half * S::LANES;
+            if first >= out.len() {
+                break;
+            }
+            let out = &mut out[first..];
+            let value = match store {
+                Store::Plain => sum,
+                Store::Biased(bias) => simd.add(
+                    sum,
+                    simd.load_partial(&bias[columns.start + first..columns.end]),
+                ),
+                Store::Add => simd.add(sum, simd.load_partial(out)),
+            };
+            simd.store_partial(value, out);
+        }
+    }
+}
+
+/// Steps of one partial sum of [`matmul_over_rows`]; a constant, so that the order of additions does not depend on
+/// the number of threads.
+const STEPS_PER_PARTIAL: usize = 4096;
+
+/// `out = aᵀ · b` for row-major `a: [steps, rows]` and `b: [steps, columns]` with many steps: gradients of weights.
+pub(crate) fn matmul_over_rows(
+    level: Level,
+    a: &[f32],
+    b: &[f32],
+    [steps, rows, columns]: [usize; 3],
+) -> Vec<f32> {
+    let partials: Vec<Vec<f32>> = (0..steps.div_ceil(STEPS_PER_PARTIAL).max(1))
+        .into_par_iter()
+        .map(|partial| {
+            let from = partial * STEPS_PER_PARTIAL;
+            let to = (from + STEPS_PER_PARTIAL).min(steps);
+            let panels = Panels::of(level, &b[from * columns..to * columns], to - from, columns);
+            let mut out = vec![0.0; rows * columns];
+            matmul(
+                level,
+                Broadcast::columns(&a[from * rows..to * rows], rows),
+                &panels,
+                &mut out,
+                Store::Plain,
+            );
+            out
+        })
+        .collect();
+    sum_in_order(partials)
+}
+
+/// Element-wise sum, first to last.
+pub(crate) fn sum_in_order(partials: Vec<Vec<f32>>) -> Vec<f32> {
+    let mut partials = partials.into_iter();
+    let mut total = partials.next().unwrap_or_default();
+    for partial in partials {
+        for (total, value) in total.iter_mut().zip(partial) {
+            *total += value;
+        }
+    }
+    total
+}

@@ -1,0 +1,198 @@
+//! The MLP on the CPU: two matrix products with the bias in their epilogue and a vectorised GELU between them.
+
+use rayon::prelude::*;
+
+use crate::math::normal_distribution;
+use crate::matmul::{Broadcast, Panels, Store, matmul, matmul_over_rows};
+use crate::simd::{Kernel, Level, Simd};
+
+/// The operands of one call. Every size in this file comes from here.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mlp<'a> {
+    pub(crate) x: &'a [f32],
+    pub(crate) w1: &'a [f32],
+    pub(crate) b1: &'a [f32],
+    pub(crate) w2: &'a [f32],
+    pub(crate) b2: &'a [f32],
+    pub(crate) rows: usize,
+}
+
+/// Gradients of the five operands.
+#[derive(Debug)]
+pub(crate) struct MlpGradients {
+    pub(crate) x: Vec<f32>,
+    pub(crate) w1: Vec<f32>,
+    pub(crate) b1: Vec<f32>,
+    pub(crate) w2: Vec<f32>,
+    pub(crate) b2: Vec<f32>,
+}
+
+/// Rows computed together: the hidden activations of a chunk stay in the cache and never fill memory.
+const ROWS_PER_CHUNK: usize = 4096;
+
+impl Mlp<'_> {
+    fn hidden(&self) -> usize {
+        self.b1.len()
+    }
+
+    fn channels_in(&self) -> usize {
+        self.w1.len() / self.hidden().max(1)
+    }
+
+    fn channels_out(&self) -> usize {
+        self.b2.len()
+    }
+
+    /// `[rows, channels_out]`.
+    pub(crate) fn forward(&self, level: Level) -> Vec<f32> {
+        let (channels_in, hidden, channels_out) =
+            (self.channels_in(), self.hidden(), self.channels_out());
+        let mut out = vec![0.0; self.rows * channels_out];
+        if out.is_empty() {
+            return out;
+        }
+        let w1 = Panels::of(level, self.w1, channels_in, hidden);
+        let w2 = Panels::of(level, self.w2, hidden, channels_out);
+        let mut activations = vec![0.0; self.rows.min(ROWS_PER_CHUNK) * hidden];
+        for (chunk, out) in out.chunks_mut(ROWS_PER_CHUNK * channels_out).enumerate() {
+            let rows = out.len() / channels_out;
+            let activations = &mut activations[..rows * hidden];
+            let x = &self.x[chunk * ROWS_PER_CHUNK * channels_in..];
+            matmul(
+                level,
+                Broadcast::rows(x, channels_in),
+                &w1,
+                activations,
+                Store::Biased(self.b1),
+            );
+            activations
+                .par_chunks_mut(VALUES_PER_TASK)
+                .for_each(|values| level.run(Gelu { values }));
+            matmul(
+                level,
+                Broadcast::rows(activations, hidden),
+                &w2,
+                out,
+                Store::Biased(self.b2),
+            );
+        }
+        out
+    }
+
+    /// Gradients of all operands, the hidden activations recomputed; `gradient`: `[rows, channels_out]`.
+    pub(crate) fn backward(&self, level: Level, gradient: &[f32]) -> MlpGradients {
+        let (channels_in, hidden, channels_out) =
+            (self.channels_in(), self.hidden(), self.channels_out());
+        let mut activations = vec![0.0; self.rows * hidden];
+        let w1 = Panels::of(level, self.w1, channels_in, hidden);
+        matmul(
+            level,
+            Broadcast::rows(self.x, channels_in),
+            &w1,
+            &mut activations,
+            Store::Biased(self.b1),
+        );
+
+        let mut hidden_gradient = vec![0.0; self.rows * hidden];
+        let w2_transposed = Panels::of_transposed(level, self.w2, channels_out, hidden);
+        matmul(
+            level,
+            Broadcast::rows(gradient, channels_out),
+            &w2_transposed,
+            &mut hidden_gradient,
+            Store::Plain,
+        );
+        activations
+            .par_chunks_mut(VALUES_PER_TASK)
+            .zip(hidden_gradient.par_chunks_mut(VALUES_PER_TASK))
+            .for_each(|(values, gradient)| level.run(GeluBackward { values, gradient }));
+
+        let w2 = matmul_over_rows(
+            level,
+            &activations,
+            gradient,
+            [self.rows, hidden, channels_out],
+        );
+        let w1 = matmul_over_rows(
+            level,
+            self.x,
+            &hidden_gradient,
+            [self.rows, channels_in, hidden],
+        );
+        let w1_transposed = Panels::of_transposed(level, self.w1, hidden, channels_in);
+        let mut x = vec![0.0; self.rows * channels_in];
+        matmul(
+            level,
+            Broadcast::rows(&hidden_gradient, hidden),
+            &w1_transposed,
+            &mut x,
+            Store::Plain,
+        );
+        MlpGradients {
+            x,
+            w1,
+            b1: sum_of_rows(&hidden_gradient, hidden),
+            w2,
+            b2: sum_of_rows(gradient, channels_out),
+        }
+    }
+}
+
+/// Sum over rows, in double precision and a fixed order.
+pub(crate) fn sum_of_rows(values: &[f32], columns: usize) -> Vec<f32> {
+    let mut sums = vec![0.0_f64; columns];
+    if columns > 0 {
+        for row in values.chunks_exact(columns) {
+            for (sum, value) in sums.iter_mut().zip(row) {
+                *sum += f64::from(*value);
+            }
+        }
+    }
+    sums.into_iter().map(|sum| sum as f32).collect()
+}
+
+/// Values of one task of an element-wise pass: 64 KB, well inside a second-level cache.
+const VALUES_PER_TASK: usize = 16 * 1024;
+
+/// `values = gelu(values)`.
+struct Gelu<'a> {
+    values: &'a mut [f32],
+}
+
+impl Kernel for Gelu<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        for values in self.values.chunks_mut(S::LANES) {
+            let x = simd.load_partial(values);
+            let (cdf, _) = normal_distribution(simd, x);
+            simd.store_partial(simd.mul(x, cdf), values);
+        }
+    }
+}
+
+/// `gradient *= gelu'(values)`, then `values = gelu(values)`.
+struct GeluBackward<'a> {
+    values: &'a mut [f32],
+    gradient: &'a mut [f32],
+}
+
+impl Kernel for GeluBackward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        for (values, gradient) in self
+            .values
+            .chunks_mut(S::LANES)
+            .zip(self.gradient.chunks_mut(S::LANES))
+        {
+            let x = simd.load_partial(values);
+            let (cdf, density) = normal_distribution(simd, x);
+            let slope = simd.mul_add(x, density, cdf);
+            simd.store_partial(simd.mul(simd.load_partial(gradient), slope), gradient);
+            simd.store_partial(simd.mul(x, cdf), values);
+        }
+    }
+}

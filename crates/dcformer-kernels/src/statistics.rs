@@ -1,0 +1,143 @@
+//! Batch statistics of the three branches, and what normalisation makes of them.
+
+/// Sums over all voxels of one branch's values and squares, per channel, in double precision.
+#[derive(Clone, Debug)]
+pub(crate) struct Moments {
+    pub(crate) sum: Vec<f64>,
+    pub(crate) squares: Vec<f64>,
+}
+
+impl Moments {
+    pub(crate) fn zero(channels: usize) -> Self {
+        Self {
+            sum: vec![0.0; channels],
+            squares: vec![0.0; channels],
+        }
+    }
+
+    /// Adds another part of the same data.
+    pub(crate) fn add(&mut self, other: &Self) {
+        add_to(&mut self.sum, &other.sum);
+        add_to(&mut self.squares, &other.squares);
+    }
+
+    /// Mean and biased variance of `count` values per channel.
+    pub(crate) fn statistics(&self, count: usize) -> Statistics {
+        let count = count.max(1) as f64;
+        let mean: Vec<f64> = self.sum.iter().map(|sum| sum / count).collect();
+        let variance = self
+            .squares
+            .iter()
+            .zip(&mean)
+            .map(|(squares, mean)| squares / count - mean * mean);
+        Statistics {
+            variance: variance.map(|value| value.max(0.0)).collect(),
+            mean,
+        }
+    }
+}
+
+/// Mean and biased variance per channel.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Statistics {
+    pub(crate) mean: Vec<f64>,
+    pub(crate) variance: Vec<f64>,
+}
+
+impl Statistics {
+    /// From rows of `[3, channels]` tables.
+    pub(crate) fn of_branch(mean: &[f32], variance: &[f32], branch: usize) -> Self {
+        let channels = mean.len() / 3;
+        let row = |table: &[f32]| {
+            table[branch * channels..][..channels]
+                .iter()
+                .map(|value| f64::from(*value))
+                .collect()
+        };
+        Self {
+            mean: row(mean),
+            variance: row(variance),
+        }
+    }
+
+    /// `1 / sqrt(variance + epsilon)`.
+    pub(crate) fn inverse_deviation(&self, epsilon: f64) -> Vec<f64> {
+        self.variance
+            .iter()
+            .map(|variance| (variance + epsilon).sqrt().recip())
+            .collect()
+    }
+
+    /// Factor and summand per channel that normalise: `y = factor * u + summand`.
+    pub(crate) fn affine(&self, gamma: &[f32], beta: &[f32], epsilon: f64) -> (Vec<f32>, Vec<f32>) {
+        let inverse = self.inverse_deviation(epsilon);
+        let factor: Vec<f64> = inverse
+            .iter()
+            .zip(gamma)
+            .map(|(inverse, gamma)| inverse * f64::from(*gamma))
+            .collect();
+        let summand = beta
+            .iter()
+            .zip(&self.mean)
+            .zip(&factor)
+            .map(|((beta, mean), f)| (f64::from(*beta) - mean * f) as f32);
+        (
+            factor.iter().map(|factor| *factor as f32).collect(),
+            summand.collect(),
+        )
+    }
+}
+
+/// Gradient of one branch's normalisation: with `g` the gradient of the output and `u` the branch,
+/// `du = a * g + b * u + c` per channel.
+#[derive(Clone, Debug)]
+pub(crate) struct NormBackward {
+    pub(crate) a: Vec<f32>,
+    pub(crate) b: Vec<f32>,
+    pub(crate) c: Vec<f32>,
+    /// Gradient of the scale.
+    pub(crate) gamma: Vec<f32>,
+}
+
+impl NormBackward {
+    /// From the sums over all voxels of `g` and of `g * u`.
+    ///
+    /// With `z = (u - mean) * inverse`: `dgamma = Σ g z`, and
+    /// `du = gamma * inverse * (g - Σ g / count - z * dgamma / count)`.
+    pub(crate) fn new(
+        statistics: &Statistics,
+        gamma: &[f32],
+        epsilon: f64,
+        count: usize,
+        gradient_sum: &[f64],
+        product_sum: &[f64],
+    ) -> Self {
+        let count = count.max(1) as f64;
+        let inverse = statistics.inverse_deviation(epsilon);
+        let mut out = Self {
+            a: vec![],
+            b: vec![],
+            c: vec![],
+            gamma: vec![],
+        };
+        for channel in 0..gamma.len() {
+            let (mean, inverse) = (statistics.mean[channel], inverse[channel]);
+            let gamma_gradient = inverse * (product_sum[channel] - mean * gradient_sum[channel]);
+            let scale = f64::from(gamma[channel]) * inverse;
+            let slope = -scale * inverse * gamma_gradient / count;
+            out.a.push(scale as f32);
+            out.b.push(slope as f32);
+            out.c
+                .push((-scale * gradient_sum[channel] / count - slope * mean) as f32);
+            out.gamma.push(gamma_gradient as f32);
+        }
+        out
+    }
+}
+
+/// `total += part`.
+pub(crate) fn add_to(total: &mut [f64], part: &[f64]) {
+    for (total, part) in total.iter_mut().zip(part) {
+        *total += part;
+    }
+}

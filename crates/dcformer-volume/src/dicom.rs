@@ -1,1 +1,0 @@
-//! A folder of DICOM slices to one volume.

@@ -1,1 +1,0 @@
-//! Bringing values into range: rescale, clip, window.

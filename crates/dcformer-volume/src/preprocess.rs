@@ -1,1 +1,0 @@
-//! From a scan to a network's input: the steps in order, and presets with their source.

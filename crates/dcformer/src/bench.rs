@@ -1,0 +1,86 @@
+//! Work to be timed: one volume through an encoder, one step of training.
+
+use burn::module::Module;
+use burn::tensor::{Device, Distribution, Tensor};
+
+use crate::models::{ImageEncoder, ImageEncoderConfig, Statistics};
+use crate::train::{AdamW, OptimizerConfig, ParameterGradients};
+
+/// The instruction set that the kernels use here.
+pub fn simd_level() -> String {
+    dcformer_kernels::simd::Level::current().to_string()
+}
+
+/// An encoder and a volume.
+#[derive(Debug)]
+pub struct Encoder {
+    encoder: ImageEncoder,
+    volume: Tensor<5>,
+}
+
+impl Encoder {
+    /// Fresh weights and noise; `shape` is depth, height, width.
+    pub fn new(config: &ImageEncoderConfig, shape: [usize; 3], seed: u64, device: &Device) -> Self {
+        device.seed(seed);
+        Self {
+            encoder: config.init(device).materialize(),
+            volume: noise(1, shape, device),
+        }
+    }
+
+    /// One forward pass, the result waited for.
+    pub fn run(&self) {
+        drop(
+            self.encoder
+                .forward(self.volume.clone(), Statistics::ByDevice)
+                .into_data(),
+        );
+    }
+}
+
+/// An encoder in training.
+#[derive(Debug)]
+pub struct TrainStep {
+    encoder: Option<ImageEncoder>,
+    optimizer: AdamW,
+    volumes: Tensor<5>,
+}
+
+impl TrainStep {
+    /// Fresh weights and noise; `shape` is depth, height, width.
+    pub fn new(
+        config: &ImageEncoderConfig,
+        batch: usize,
+        shape: [usize; 3],
+        seed: u64,
+        device: &Device,
+    ) -> Self {
+        device.seed(seed);
+        let device = device.clone().autodiff();
+        Self {
+            encoder: Some(config.init(&device).train().materialize()),
+            optimizer: AdamW::new(OptimizerConfig::default()),
+            volumes: noise(batch, shape, &device),
+        }
+    }
+
+    /// Forward pass, gradients of the mean square of the features, AdamW.
+    pub fn run(&mut self) {
+        let encoder = self.encoder.take().expect("every run puts it back");
+        let loss = encoder
+            .forward(self.volumes.clone(), Statistics::ByDevice)
+            .powi_scalar(2)
+            .mean();
+        let mut gradients = ParameterGradients::default();
+        gradients.add(&encoder, &loss.backward(), 1.0);
+        self.encoder = Some(self.optimizer.step(encoder, &gradients, 1e-5));
+    }
+}
+
+fn noise(batch: usize, [depth, height, width]: [usize; 3], device: &Device) -> Tensor<5> {
+    Tensor::random(
+        [batch, 1, depth, height, width],
+        Distribution::Uniform(-1.0, 1.0),
+        device,
+    )
+}

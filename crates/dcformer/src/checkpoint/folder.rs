@@ -1,0 +1,372 @@
+//! Our model folder: `config.json`, `model.safetensors` in the official names, `vocab.txt`.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use burn::module::Module;
+use burn::tensor::Device;
+use dcformer_volume::preprocess::Preprocess;
+use serde::{Deserialize, Serialize};
+
+use super::apply;
+use super::huggingface::tokenizer;
+use super::official;
+use super::weights::Weights;
+use crate::error::{Error, Result};
+use crate::models::{BertConfig, Clip, ClipConfig, DcformerEncoderConfig, ImageEncoderConfig};
+use crate::text::{Prompts, Tokenizer, Vocabulary};
+
+/// The version of `config.json` that this program writes, and the only one it reads.
+pub const FORMAT_VERSION: u32 = 1;
+
+const CONFIG: &str = "config.json";
+const WEIGHTS: &str = "model.safetensors";
+const VOCABULARY: &str = "vocab.txt";
+
+/// Most channels, layers, blocks, taps or codes that a configuration may ask for: beyond every published network, and
+/// small enough that a damaged file cannot ask for all memory.
+const MOST: usize = 65_536;
+const MOST_LAYERS: usize = 256;
+
+/// What `config.json` says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// [`FORMAT_VERSION`] of the program that wrote it.
+    pub format_version: u32,
+    /// The network.
+    pub clip: ClipConfig,
+    /// Whether texts are lower-cased.
+    #[serde(default = "yes")]
+    pub lower_case: bool,
+    /// What to look for, in which words.
+    #[serde(default)]
+    pub prompts: Prompts,
+    /// How scans become volumes; the authors' way if absent.
+    #[serde(default)]
+    pub preprocess: Preprocess,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+impl ModelConfig {
+    /// A network with the authors' prompts.
+    pub fn new(clip: ClipConfig) -> Self {
+        Self {
+            format_version: FORMAT_VERSION,
+            clip,
+            lower_case: true,
+            prompts: Prompts::default(),
+            preprocess: Preprocess::dcformer(),
+        }
+    }
+}
+
+/// A model and everything that is needed to use it.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// Sizes and settings.
+    pub config: ModelConfig,
+    /// The network.
+    pub clip: Clip,
+    /// Texts to tokens; a model without text encoder has none, and an import may lack its vocabulary.
+    pub tokenizer: Option<Tokenizer>,
+}
+
+impl Model {
+    /// A model with fresh weights.
+    pub fn init(config: ModelConfig, tokenizer: Option<Tokenizer>, device: &Device) -> Self {
+        Self {
+            clip: config.clip.init(device),
+            config,
+            tokenizer,
+        }
+    }
+
+    /// Learnt and running numbers of the network.
+    pub fn parameters(&self) -> usize {
+        self.clip.num_params()
+    }
+
+    /// Loads a model folder.
+    ///
+    /// # Errors
+    /// If a file is missing or damaged, or the weights are not those of the configuration: then with every tensor that is
+    /// missing, unknown or of another shape.
+    pub fn load(folder: &Path, device: &Device) -> Result<Self> {
+        let config = read_config(&folder.join(CONFIG))?;
+        let weights = Weights::open(&folder.join(WEIGHTS))?;
+        check_codebook(&folder.join(CONFIG), &config, &weights)?;
+        let clip = config.clip.init(device);
+        let clip = apply::fill(clip, &weights, official::name, "the network of config.json")?;
+        let vocabulary = folder.join(VOCABULARY);
+        let tokenizer = match &config.clip.text {
+            Some(text) if vocabulary.exists() => {
+                let tokens = Vocabulary::read(&vocabulary, config.lower_case)?;
+                Some(tokenizer(tokens, &text.encoder, &vocabulary)?)
+            }
+            _ => None,
+        };
+        Ok(Self {
+            config,
+            clip,
+            tokenizer,
+        })
+    }
+
+    /// Writes a model folder. It is complete under a temporary name before it takes the place of what was there.
+    ///
+    /// # Errors
+    /// [`Error::Write`], or [`Error::InTheWay`] if a folder that is no model has the name.
+    pub fn save(&self, folder: &Path) -> Result<()> {
+        let in_the_way = folder.exists() && read_version(&folder.join(CONFIG)).is_none();
+        if in_the_way && !is_empty_folder(folder) {
+            return Err(Error::InTheWay {
+                path: folder.to_owned(),
+            });
+        }
+        let writing = beside(folder, "writing");
+        let replaced = beside(folder, "replaced");
+        for leftover in [&writing, &replaced] {
+            if leftover.exists() {
+                std::fs::remove_dir_all(leftover).map_err(write_error(leftover))?;
+            }
+        }
+        std::fs::create_dir_all(&writing).map_err(write_error(&writing))?;
+        self.write_into(&writing)?;
+        if folder.exists() {
+            std::fs::rename(folder, &replaced).map_err(write_error(folder))?;
+        }
+        std::fs::rename(&writing, folder).map_err(write_error(folder))?;
+        if replaced.exists() {
+            std::fs::remove_dir_all(&replaced).map_err(write_error(&replaced))?;
+        }
+        Ok(())
+    }
+
+    fn write_into(&self, folder: &Path) -> Result<()> {
+        let mut config = self.config.clone();
+        if let Some(tokenizer) = &self.tokenizer {
+            config.lower_case = tokenizer.vocabulary().lower_case();
+            let lines = tokenizer.vocabulary().to_lines();
+            write_file(&folder.join(VOCABULARY), lines.as_bytes())?;
+        }
+        let path = folder.join(CONFIG);
+        let mut json = serde_json::to_vec_pretty(&config).map_err(|source| Error::Json {
+            path: path.clone(),
+            source,
+        })?;
+        json.push(b'\n');
+        write_file(&path, &json)?;
+        let tensors = apply::collect(&self.clip, official::name);
+        apply::write_safetensors(&tensors, &folder.join(WEIGHTS))
+    }
+}
+
+/// Reads a whole file.
+pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|source| Error::Read {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Writes a whole file under a temporary name, then renames it.
+pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    let writing = beside(path, "writing");
+    let write = || {
+        let mut file = std::fs::File::create(&writing)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&writing, path)
+    };
+    write().map_err(write_error(path))
+}
+
+fn write_error(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Write { path, source }
+}
+
+/// A hidden name next to `path`, on the same file system.
+fn beside(path: &Path, purpose: &str) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.{purpose}-{}.tmp", std::process::id()))
+}
+
+fn is_empty_folder(path: &Path) -> bool {
+    std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+/// The format version in a `config.json`, if it is one of ours.
+fn read_version(path: &Path) -> Option<serde_json::Value> {
+    let json: serde_json::Value = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    json.get("format_version").cloned()
+}
+
+fn read_config(path: &Path) -> Result<ModelConfig> {
+    let bytes = read_file(path)?;
+    let json = |source| Error::Json {
+        path: path.to_owned(),
+        source,
+    };
+    let any: serde_json::Value = serde_json::from_slice(&bytes).map_err(json)?;
+    // The version first: another one may have other fields.
+    let version = &any["format_version"];
+    if *version != FORMAT_VERSION {
+        return Err(Error::Config {
+            path: path.to_owned(),
+            field: "format_version",
+            found: version.to_string(),
+            expected: format!("{FORMAT_VERSION}; was it written by another release?"),
+        });
+    }
+    let config: ModelConfig = serde_json::from_slice(&bytes).map_err(json)?;
+    check(path, &config)?;
+    Ok(config)
+}
+
+/// Refuses sizes that no network has, before anything is built from them.
+fn check(path: &Path, config: &ModelConfig) -> Result<()> {
+    match &config.clip.image.encoder {
+        ImageEncoderConfig::Dcformer(encoder) => check_dcformer(path, encoder)?,
+    }
+    if let Some(quantizer) = &config.clip.image.quantizer {
+        check_range(path, "quantizer.codes", quantizer.codes, MOST)?;
+        check_range(path, "quantizer.channels", quantizer.channels, MOST)?;
+    }
+    if let Some(projection) = &config.clip.image.projection {
+        check_range(
+            path,
+            "projection.inputs",
+            projection.inputs,
+            usize::MAX / MOST,
+        )?;
+        check_range(path, "projection.outputs", projection.outputs, MOST)?;
+    }
+    if let Some(text) = &config.clip.text {
+        check_bert(path, &text.encoder)?;
+        check_range(path, "text.latent", text.latent, MOST)?;
+    }
+    Ok(())
+}
+
+fn check_dcformer(path: &Path, config: &DcformerEncoderConfig) -> Result<()> {
+    for channels in config.channels {
+        check_range(path, "channels", channels, MOST)?;
+    }
+    for blocks in config.blocks {
+        check_range(path, "blocks", blocks, MOST_LAYERS)?;
+    }
+    for taps in config.kernels {
+        check_range(path, "kernels", taps, MOST)?;
+        if taps % 2 == 0 {
+            return Err(Error::Config {
+                path: path.to_owned(),
+                field: "kernels",
+                found: taps.to_string(),
+                expected: "an odd number of taps".to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Refuses sizes that no BERT has.
+pub(super) fn check_bert(path: &Path, config: &BertConfig) -> Result<()> {
+    check_range(path, "vocab_size", config.vocab_size, usize::MAX / MOST)?;
+    check_range(path, "hidden_size", config.hidden_size, MOST)?;
+    check_range(
+        path,
+        "num_hidden_layers",
+        config.num_hidden_layers,
+        MOST_LAYERS,
+    )?;
+    check_range(
+        path,
+        "num_attention_heads",
+        config.num_attention_heads,
+        config.hidden_size,
+    )?;
+    check_range(path, "intermediate_size", config.intermediate_size, MOST)?;
+    check_range(path, "type_vocab_size", config.type_vocab_size, MOST)?;
+    check_range(
+        path,
+        "max_position_embeddings",
+        config.max_position_embeddings,
+        usize::MAX / MOST,
+    )?;
+    let wrong = |field, found: String, expected: &str| Error::Config {
+        path: path.to_owned(),
+        field,
+        found,
+        expected: expected.to_owned(),
+    };
+    if config.max_position_embeddings < 3 {
+        let found = config.max_position_embeddings.to_string();
+        return Err(wrong(
+            "max_position_embeddings",
+            found,
+            "3 or more: [CLS], a token, [SEP]",
+        ));
+    }
+    if !config
+        .hidden_size
+        .is_multiple_of(config.num_attention_heads)
+    {
+        let found = config.num_attention_heads.to_string();
+        return Err(wrong(
+            "num_attention_heads",
+            found,
+            "a divisor of hidden_size",
+        ));
+    }
+    if !(0.0..1.0).contains(&config.hidden_dropout_prob) {
+        let found = config.hidden_dropout_prob.to_string();
+        return Err(wrong("hidden_dropout_prob", found, "0 to below 1"));
+    }
+    if !(config.layer_norm_eps > 0.0 && config.layer_norm_eps < 1.0) {
+        let found = config.layer_norm_eps.to_string();
+        return Err(wrong("layer_norm_eps", found, "a small positive number"));
+    }
+    Ok(())
+}
+
+fn check_range(path: &Path, field: &'static str, found: usize, most: usize) -> Result<()> {
+    if (1..=most).contains(&found) {
+        return Ok(());
+    }
+    Err(Error::Config {
+        path: path.to_owned(),
+        field,
+        found: found.to_string(),
+        expected: format!("1 to {most}"),
+    })
+}
+
+/// A codebook is built before it is filled, so its size is held against the file's first.
+fn check_codebook(path: &Path, config: &ModelConfig, weights: &Weights) -> Result<()> {
+    let Some(quantizer) = &config.clip.image.quantizer else {
+        return Ok(());
+    };
+    let expected = [1, quantizer.codes, quantizer.channels];
+    let name = format!("{}embed", official::CODEBOOK);
+    match weights.shape(&name) {
+        Some(found) if found != expected => Err(Error::Config {
+            path: path.to_owned(),
+            field: "quantizer",
+            found: format!("{} codes of {}", quantizer.codes, quantizer.channels),
+            expected: format!("what {WEIGHTS} holds, {found:?}"),
+        }),
+        // Without a codebook in the file, the report of missing tensors says it all; it needs no large one.
+        None => Err(Error::Config {
+            path: path.to_owned(),
+            field: "quantizer",
+            found: format!("{} codes", quantizer.codes),
+            expected: format!("null: {WEIGHTS} has no `{name}`"),
+        }),
+        Some(_) => Ok(()),
+    }
+}

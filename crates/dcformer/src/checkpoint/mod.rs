@@ -1,0 +1,24 @@
+//! Weights and configurations on disk: our model folders, the authors' checkpoints, Hugging Face's text encoders.
+//!
+//! - [`Model`]: a folder with `config.json`, `model.safetensors` and `vocab.txt`; read and written.
+//! - [`import`]: an official `.pth`, or an encoder's `.safetensors`, to a [`Model`].
+//! - [`export`]: a [`Model`] to `.safetensors` in the official names.
+//! - [`load_bert`]: a text encoder from a Hugging Face folder.
+//!
+//! Nobody else knows foreign names. A load reports every missing, unknown and misshapen tensor at once.
+
+mod apply;
+mod folder;
+mod huggingface;
+mod import;
+mod official;
+mod pickle;
+mod weights;
+
+pub(crate) use apply::{OwnedTensor, write_safetensors};
+pub(crate) use folder::write_file;
+pub use folder::{FORMAT_VERSION, Model, ModelConfig};
+pub use huggingface::{load_bert, read_bert_config};
+pub use import::{ImportOptions, import};
+pub use official::{Duplicates, export};
+pub(crate) use weights::Weights;

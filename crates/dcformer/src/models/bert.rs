@@ -1,0 +1,415 @@
+//! BERT, the text encoder (arXiv 1810.04805), of any size.
+//!
+//! Sequences are computed one after another in one matrix of tokens, without padding: padding changes no result, so
+//! computing it is waste. Layers are post-norm: `x = norm(x + attention(x))`, `x = norm(x + mlp(x))`.
+
+use burn::module::{Module, Param};
+use burn::nn::{Dropout, DropoutConfig, Initializer, Linear, LinearConfig};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use dcformer_kernels::{layer_norm, mlp, packed_attention};
+use serde::{Deserialize, Serialize};
+
+/// Standard deviation of fresh weights (`initializer_range` of the published models).
+const INITIAL_DEVIATION: f64 = 0.02;
+
+/// Sizes of a [`Bert`], under the names of Hugging Face's `config.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BertConfig {
+    /// Tokens in the vocabulary.
+    pub vocab_size: usize,
+    /// Width of the features.
+    pub hidden_size: usize,
+    /// Layers.
+    pub num_hidden_layers: usize,
+    /// Attention heads of a layer; they divide `hidden_size`.
+    pub num_attention_heads: usize,
+    /// Width of the MLPs' hidden layer.
+    pub intermediate_size: usize,
+    /// Most tokens of a sequence.
+    pub max_position_embeddings: usize,
+    /// Kinds of tokens; only the first is used.
+    pub type_vocab_size: usize,
+    /// Added to a variance before its root is taken.
+    pub layer_norm_eps: f64,
+    /// Share of features set to zero in training. Attention weights keep all of theirs: the published models drop 10 %
+    /// of them too.
+    pub hidden_dropout_prob: f64,
+    /// Whether the weights include the pooler, which nothing here uses: kept so that an export is complete.
+    #[serde(default)]
+    pub pooler: bool,
+}
+
+impl BertConfig {
+    /// BERT base (CXR-BERT-specialized, the authors' text encoder): 110 M parameters.
+    pub fn base() -> Self {
+        Self {
+            vocab_size: 30522,
+            hidden_size: 768,
+            num_hidden_layers: 12,
+            num_attention_heads: 12,
+            intermediate_size: 3072,
+            max_position_embeddings: 512,
+            type_vocab_size: 2,
+            layer_norm_eps: 1e-12,
+            hidden_dropout_prob: 0.1,
+            pooler: false,
+        }
+    }
+
+    /// A small BERT for small vocabularies: 128 wide, 2 layers (the published "BERT tiny" of arXiv 1908.08962).
+    pub fn tiny(vocab_size: usize) -> Self {
+        Self {
+            vocab_size,
+            hidden_size: 128,
+            num_hidden_layers: 2,
+            num_attention_heads: 2,
+            intermediate_size: 512,
+            ..Self::base()
+        }
+    }
+
+    /// Builds the encoder with fresh weights on `device`.
+    pub fn init(&self, device: &Device) -> Bert {
+        let layers = (0..self.num_hidden_layers)
+            .map(|_| Layer::new(self, device))
+            .collect();
+        let pooler = self
+            .pooler
+            .then(|| linear(self.hidden_size, self.hidden_size, device));
+        Bert {
+            embeddings: Embeddings::new(self, device),
+            layers,
+            pooler,
+        }
+    }
+}
+
+/// Tokens of several texts, one text after another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TextBatch {
+    ids: Vec<u32>,
+    lengths: Vec<usize>,
+}
+
+impl TextBatch {
+    /// A batch of texts, each a list of token ids.
+    ///
+    /// # Panics
+    /// If there is no text, or one has no token.
+    pub fn new<T: AsRef<[u32]>>(texts: &[T]) -> Self {
+        assert!(!texts.is_empty(), "a batch has at least one text");
+        let lengths: Vec<usize> = texts.iter().map(|text| text.as_ref().len()).collect();
+        assert!(
+            lengths.iter().all(|&length| length > 0),
+            "a text has at least one token"
+        );
+        Self {
+            ids: texts
+                .iter()
+                .flat_map(|text| text.as_ref().iter().copied())
+                .collect(),
+            lengths,
+        }
+    }
+
+    /// Token ids of all texts.
+    pub fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+
+    /// Tokens of each text.
+    pub fn lengths(&self) -> &[usize] {
+        &self.lengths
+    }
+
+    /// Number of texts.
+    pub fn len(&self) -> usize {
+        self.lengths.len()
+    }
+
+    /// Whether there is no text; never, see [`new`](Self::new).
+    pub fn is_empty(&self) -> bool {
+        self.lengths.is_empty()
+    }
+
+    /// Where each text begins.
+    fn starts(&self) -> impl Iterator<Item = usize> + '_ {
+        self.lengths.iter().scan(0, |next, length| {
+            let start = *next;
+            *next += length;
+            Some(start)
+        })
+    }
+
+    fn positions(&self) -> impl Iterator<Item = usize> + '_ {
+        self.lengths.iter().flat_map(|&length| 0..length)
+    }
+}
+
+/// Text in, one vector a token out.
+#[derive(Module, Debug)]
+pub struct Bert {
+    embeddings: Embeddings,
+    layers: Vec<Layer>,
+    pooler: Option<Linear>,
+}
+
+impl Bert {
+    /// Features of every token.
+    ///
+    /// # Shapes
+    /// - output: `[tokens, hidden]`, texts one after another
+    ///
+    /// # Panics
+    /// If a token id is not in the vocabulary, or a text is longer than `max_position_embeddings`.
+    pub fn forward(&self, batch: &TextBatch) -> Tensor<2> {
+        let x = self.embeddings.forward(batch);
+        self.layers
+            .iter()
+            .fold(x, |x, layer| layer.forward(x, batch.lengths()))
+    }
+
+    /// Features of the first token of every text, `[CLS]`.
+    ///
+    /// # Shapes
+    /// - output: `[texts, hidden]`
+    ///
+    /// # Panics
+    /// As [`forward`](Self::forward).
+    pub fn forward_cls(&self, batch: &TextBatch) -> Tensor<2> {
+        let x = self.forward(batch);
+        let starts = indices(batch.starts(), &x.device());
+        x.select(0, starts)
+    }
+}
+
+fn indices(of: impl Iterator<Item = usize>, device: &Device) -> Tensor<1, Int> {
+    let values: Vec<i64> = of.map(|index| index as i64).collect();
+    let count = values.len();
+    Tensor::from_data(TensorData::new(values, [count]), device)
+}
+
+/// Sum of what a token is, where it stands and which kind it is of; normalised.
+#[derive(Module, Debug)]
+struct Embeddings {
+    /// `[vocabulary, hidden]`
+    word: Param<Tensor<2>>,
+    /// `[positions, hidden]`
+    position: Param<Tensor<2>>,
+    /// `[kinds, hidden]`
+    token_type: Param<Tensor<2>>,
+    norm: LayerNorm,
+    dropout: Dropout,
+}
+
+impl Embeddings {
+    fn new(config: &BertConfig, device: &Device) -> Self {
+        let table = |rows| normal().init([rows, config.hidden_size], device);
+        Self {
+            word: table(config.vocab_size),
+            position: table(config.max_position_embeddings),
+            token_type: table(config.type_vocab_size),
+            norm: LayerNorm::new(config, device),
+            dropout: DropoutConfig::new(config.hidden_dropout_prob).init(),
+        }
+    }
+
+    fn forward(&self, batch: &TextBatch) -> Tensor<2> {
+        let (words, positions) = (self.word.val(), self.position.val());
+        let [vocabulary, _] = words.dims();
+        let most = positions.dims()[0];
+        let largest = batch.ids().iter().max().copied().unwrap_or(0) as usize;
+        assert!(
+            largest < vocabulary,
+            "token {largest} is not in a vocabulary of {vocabulary}"
+        );
+        let longest = batch.lengths().iter().max().copied().unwrap_or(0);
+        assert!(
+            longest <= most,
+            "a text of {longest} tokens is longer than {most}"
+        );
+
+        let device = words.device();
+        let ids = indices(batch.ids().iter().map(|&id| id as usize), &device);
+        let positions = positions.select(0, indices(batch.positions(), &device));
+        let first_kind = self.token_type.val().narrow(0, 0, 1);
+        let sum = words.select(0, ids) + positions + first_kind;
+        self.dropout.forward(self.norm.forward(sum))
+    }
+}
+
+/// Attention among the tokens of a text, then an MLP on each token.
+#[derive(Module, Debug)]
+struct Layer {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    attention_output: Linear,
+    attention_norm: LayerNorm,
+    expand: Linear,
+    contract: Linear,
+    output_norm: LayerNorm,
+    dropout: Dropout,
+    heads: usize,
+}
+
+impl Layer {
+    fn new(config: &BertConfig, device: &Device) -> Self {
+        let (hidden, wide) = (config.hidden_size, config.intermediate_size);
+        Self {
+            query: linear(hidden, hidden, device),
+            key: linear(hidden, hidden, device),
+            value: linear(hidden, hidden, device),
+            attention_output: linear(hidden, hidden, device),
+            attention_norm: LayerNorm::new(config, device),
+            expand: linear(hidden, wide, device),
+            contract: linear(wide, hidden, device),
+            output_norm: LayerNorm::new(config, device),
+            dropout: DropoutConfig::new(config.hidden_dropout_prob).init(),
+            heads: config.num_attention_heads,
+        }
+    }
+
+    /// # Shapes
+    /// - `x`, output: `[tokens, hidden]`
+    fn forward(&self, x: Tensor<2>, lengths: &[usize]) -> Tensor<2> {
+        let attended = packed_attention(
+            self.query.forward(x.clone()),
+            self.key.forward(x.clone()),
+            self.value.forward(x.clone()),
+            lengths,
+            self.heads,
+        );
+        let attended = self
+            .dropout
+            .forward(self.attention_output.forward(attended));
+        let x = self.attention_norm.forward(x + attended);
+        let hidden = mlp(
+            x.clone(),
+            self.expand.weight.val(),
+            bias_of(&self.expand),
+            self.contract.weight.val(),
+            bias_of(&self.contract),
+        );
+        self.output_norm.forward(x + self.dropout.forward(hidden))
+    }
+}
+
+/// Normalises each token over its features.
+#[derive(Module, Debug)]
+struct LayerNorm {
+    gamma: Param<Tensor<1>>,
+    beta: Param<Tensor<1>>,
+    epsilon: f64,
+}
+
+impl LayerNorm {
+    fn new(config: &BertConfig, device: &Device) -> Self {
+        Self {
+            gamma: Initializer::Ones.init([config.hidden_size], device),
+            beta: Initializer::Zeros.init([config.hidden_size], device),
+            epsilon: config.layer_norm_eps,
+        }
+    }
+
+    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        layer_norm(x, self.gamma.val(), self.beta.val(), self.epsilon)
+    }
+}
+
+fn normal() -> Initializer {
+    Initializer::Normal {
+        mean: 0.0,
+        std: INITIAL_DEVIATION,
+    }
+}
+
+fn linear(inputs: usize, outputs: usize, device: &Device) -> Linear {
+    let mut linear = LinearConfig::new(inputs, outputs)
+        .with_initializer(normal())
+        .init(device);
+    linear.bias = Some(Initializer::Zeros.init([outputs], device));
+    linear
+}
+
+fn bias_of(linear: &Linear) -> Tensor<1> {
+    linear.bias.as_ref().expect("built with a bias").val()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn small() -> BertConfig {
+        BertConfig {
+            hidden_size: 8,
+            intermediate_size: 12,
+            max_position_embeddings: 6,
+            hidden_dropout_prob: 0.5,
+            ..BertConfig::tiny(20)
+        }
+    }
+
+    fn values(tensor: Tensor<2>) -> Vec<f32> {
+        tensor.into_data().try_to_vec().unwrap()
+    }
+
+    #[test]
+    fn base_has_the_published_number_of_parameters() {
+        let config = BertConfig {
+            pooler: true,
+            ..BertConfig::base()
+        };
+        // `BertModel(BertConfig())` of Hugging Face. Nothing is allocated: parameters are lazy.
+        assert_eq!(config.init(&Device::flex()).num_params(), 109_482_240);
+    }
+
+    #[test]
+    fn the_first_token_stands_for_its_text() {
+        let bert = small().init(&Device::flex());
+        let batch = TextBatch::new(&[vec![1, 5, 2], vec![7], vec![3, 3, 4, 9]]);
+        assert_eq!(batch.lengths(), [3, 1, 4]);
+        let all = values(bert.forward(&batch));
+        let first: Vec<f32> = [0, 3, 4]
+            .iter()
+            .flat_map(|at| all[8 * at..8 * at + 8].to_vec())
+            .collect();
+        assert_eq!(values(bert.forward_cls(&batch)), first);
+    }
+
+    #[test]
+    fn features_are_dropped_only_in_training() {
+        let batch = TextBatch::new(&[[1, 2, 3]]);
+        let training = small().init(&Device::flex().autodiff());
+        assert_ne!(
+            values(training.forward(&batch)),
+            values(training.forward(&batch))
+        );
+        let frozen = training.freeze();
+        assert_eq!(
+            values(frozen.forward(&batch)),
+            values(frozen.forward(&batch))
+        );
+        assert_eq!(
+            values(frozen.forward(&batch)),
+            values(frozen.valid().forward(&batch))
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "token 20 is not in a vocabulary of 20")]
+    fn an_unknown_token_is_not_looked_up() {
+        small()
+            .init(&Device::flex())
+            .forward(&TextBatch::new(&[[20]]));
+    }
+
+    #[test]
+    #[should_panic(expected = "a text of 7 tokens is longer than 6")]
+    fn a_text_has_a_position_for_every_token() {
+        small()
+            .init(&Device::flex())
+            .forward(&TextBatch::new(&[[0; 7]]));
+    }
+}

@@ -1,0 +1,403 @@
+//! CLIP: image and text to latents of unit length in one space (paper section 3, SPEC section 3).
+//!
+//! ```text
+//! image: encoder -> quantizer? -> reduction -> projection -> unit length
+//! text:  BERT -> [CLS] -> projection -> unit length
+//! ```
+
+use burn::module::Module;
+use burn::nn::{Linear, LinearConfig};
+use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::bert::{Bert, BertConfig, TextBatch};
+use super::dcformer::{DcformerEncoder, DcformerEncoderConfig};
+use super::decomposed::Statistics;
+use super::quantizer::{VectorQuantizer, VectorQuantizerConfig};
+use super::similarity::{LogitScale, Temperature, unit_rows};
+use crate::error::{Error, Result};
+
+/// Length of a latent (paper section 3).
+pub const LATENT: usize = 512;
+
+/// What a [`Clip`] consists of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClipConfig {
+    /// From volume to latent.
+    pub image: ImageTowerConfig,
+    /// From text to latent; a model without one only encodes images.
+    pub text: Option<TextTowerConfig>,
+    /// How similarities become logits.
+    #[serde(default)]
+    pub temperature: Temperature,
+}
+
+impl ClipConfig {
+    /// The paper's model: an encoder, the mean over the grid, 512 numbers; and a text encoder.
+    pub fn new(encoder: ImageEncoderConfig, text: BertConfig) -> Self {
+        let projection = ProjectionConfig {
+            inputs: encoder.features(),
+            outputs: LATENT,
+        };
+        Self {
+            image: ImageTowerConfig {
+                encoder,
+                quantizer: None,
+                reduction: Reduction::Channel,
+                projection: Some(projection),
+            },
+            text: Some(TextTowerConfig {
+                encoder: text,
+                latent: LATENT,
+            }),
+            temperature: Temperature::AUTHORS,
+        }
+    }
+
+    /// Builds the model with fresh weights on `device`.
+    pub fn init(&self, device: &Device) -> Clip {
+        Clip {
+            image: self.image.init(device),
+            text: self.text.as_ref().map(|text| text.init(device)),
+            logit_scale: self.temperature.init(device),
+        }
+    }
+}
+
+/// What the image tower consists of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageTowerConfig {
+    /// From volume to a grid of features.
+    pub encoder: ImageEncoderConfig,
+    /// Replaces features by codes; the authors' checkpoints have it.
+    #[serde(default)]
+    pub quantizer: Option<VectorQuantizerConfig>,
+    /// From a grid of features to one vector.
+    #[serde(default)]
+    pub reduction: Reduction,
+    /// From that vector to the latent; a bare encoder has none.
+    #[serde(default)]
+    pub projection: Option<ProjectionConfig>,
+}
+
+impl ImageTowerConfig {
+    fn init(&self, device: &Device) -> ImageTower {
+        ImageTower {
+            encoder: self.encoder.init(device),
+            quantizer: self
+                .quantizer
+                .as_ref()
+                .map(|quantizer| quantizer.init(device)),
+            projection: self
+                .projection
+                .as_ref()
+                .map(|projection| projection.init(device)),
+            reduction: self.reduction,
+        }
+    }
+}
+
+/// Sizes of a projection to latents; it has no bias.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProjectionConfig {
+    /// Length of the reduced features: channels, times grid positions where the reduction flattens.
+    pub inputs: usize,
+    /// Length of the latent.
+    pub outputs: usize,
+}
+
+impl ProjectionConfig {
+    fn init(&self, device: &Device) -> Linear {
+        LinearConfig::new(self.inputs, self.outputs)
+            .with_bias(false)
+            .init(device)
+    }
+}
+
+/// What the text tower consists of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextTowerConfig {
+    /// From tokens to features.
+    pub encoder: BertConfig,
+    /// Length of the latent.
+    pub latent: usize,
+}
+
+impl TextTowerConfig {
+    fn init(&self, device: &Device) -> TextTower {
+        let projection = ProjectionConfig {
+            inputs: self.encoder.hidden_size,
+            outputs: self.latent,
+        };
+        TextTower {
+            encoder: self.encoder.init(device),
+            projection: projection.init(device),
+        }
+    }
+}
+
+/// Which image encoder, of which size.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "network", rename_all = "snake_case")]
+pub enum ImageEncoderConfig {
+    /// [`DcformerEncoder`]
+    Dcformer(DcformerEncoderConfig),
+}
+
+impl ImageEncoderConfig {
+    /// Channels of the features.
+    pub fn features(&self) -> usize {
+        match self {
+            Self::Dcformer(config) => config.features(),
+        }
+    }
+
+    /// Builds the encoder with fresh weights on `device`.
+    pub fn init(&self, device: &Device) -> ImageEncoder {
+        match self {
+            Self::Dcformer(config) => ImageEncoder::Dcformer(config.init(device)),
+        }
+    }
+}
+
+/// An image encoder.
+#[derive(Module, Debug)]
+pub enum ImageEncoder {
+    /// The paper's.
+    Dcformer(DcformerEncoder),
+}
+
+impl ImageEncoder {
+    /// Features of a volume.
+    ///
+    /// # Shapes
+    /// - `volume`: `[batch, 1, depth, height, width]`
+    /// - output: `[batch, depth, height, width, channels]` of the encoder's last grid
+    pub fn forward(&self, volume: Tensor<5>, statistics: Statistics) -> Tensor<5> {
+        match self {
+            Self::Dcformer(encoder) => encoder.forward(volume, statistics),
+        }
+    }
+
+    /// Features after each stage, finest first; the last are those of [`forward`](Self::forward).
+    ///
+    /// # Shapes
+    /// - `volume`: `[batch, 1, depth, height, width]`
+    /// - outputs: `[batch, depth, height, width, channels]` of each grid
+    pub fn forward_stages(&self, volume: Tensor<5>, statistics: Statistics) -> Vec<Tensor<5>> {
+        match self {
+            Self::Dcformer(encoder) => encoder.forward_stages(volume, statistics),
+        }
+    }
+}
+
+/// From a grid of features to one vector.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reduction {
+    /// The mean over the grid: the paper, and the authors' training script.
+    #[default]
+    Channel,
+    /// The mean over depth; height, width and channels are flattened in this order.
+    Depth,
+    /// No mean; depth, height, width and channels are flattened in this order.
+    None,
+}
+
+impl Reduction {
+    /// # Shapes
+    /// - `x`: `[batch, depth, height, width, channels]`; output: `[batch, values]`
+    pub fn forward(self, x: Tensor<5>) -> Tensor<2> {
+        let [batch, depth, height, width, channels] = x.dims();
+        match self {
+            Self::Channel => x
+                .reshape([batch, depth * height * width, channels])
+                .mean_dim(1)
+                .squeeze_dim(1),
+            Self::Depth => x.mean_dim(1).reshape([batch, height * width * channels]),
+            Self::None => x.reshape([batch, depth * height * width * channels]),
+        }
+    }
+}
+
+/// Volume to latent.
+#[derive(Module, Debug)]
+pub struct ImageTower {
+    encoder: ImageEncoder,
+    quantizer: Option<VectorQuantizer>,
+    projection: Option<Linear>,
+    #[module(skip)]
+    reduction: Reduction,
+}
+
+impl ImageTower {
+    /// The network before quantizer, reduction and projection.
+    pub fn encoder(&self) -> &ImageEncoder {
+        &self.encoder
+    }
+
+    /// Features before quantizer, reduction and projection.
+    ///
+    /// # Shapes
+    /// As [`ImageEncoder::forward`].
+    pub fn features(&self, volume: Tensor<5>, statistics: Statistics) -> Tensor<5> {
+        self.encoder.forward(volume, statistics)
+    }
+
+    /// From features to latent; `None` if the model has no projection.
+    ///
+    /// # Shapes
+    /// - `features`: as [`ImageEncoder::forward`]'s output; output: `[batch, latent]`, rows of unit length
+    ///
+    /// # Panics
+    /// If the reduced features are not as long as the projection's inputs: a volume of another size than the projection
+    /// was made for, where the reduction flattens.
+    pub fn latent(&self, features: Tensor<5>) -> Option<Tensor<2>> {
+        let projection = self.projection.as_ref()?;
+        let tokens = match &self.quantizer {
+            Some(quantizer) => quantizer.forward(features),
+            None => features,
+        };
+        Some(unit_rows(
+            projection.forward(self.reduction.forward(tokens)),
+        ))
+    }
+
+    /// The tower without its quantizer, whatever its weights were trained with.
+    #[must_use]
+    pub fn without_quantizer(mut self) -> Self {
+        self.quantizer = None;
+        self
+    }
+}
+
+/// Text to latent.
+#[derive(Module, Debug)]
+pub struct TextTower {
+    encoder: Bert,
+    projection: Linear,
+}
+
+impl TextTower {
+    /// Replaces the encoder: a run that starts from published text weights.
+    pub(crate) fn set_encoder(&mut self, encoder: Bert) {
+        self.encoder = encoder;
+    }
+
+    /// # Shapes
+    /// - output: `[texts, latent]`, rows of unit length
+    ///
+    /// # Panics
+    /// As [`Bert::forward`].
+    pub fn latent(&self, batch: &TextBatch) -> Tensor<2> {
+        unit_rows(self.projection.forward(self.encoder.forward_cls(batch)))
+    }
+}
+
+/// An image tower and a text tower that meet in one space.
+#[derive(Module, Debug)]
+pub struct Clip {
+    /// Volume to latent.
+    pub image: ImageTower,
+    /// Text to latent.
+    pub text: Option<TextTower>,
+    /// Similarities to logits.
+    pub logit_scale: LogitScale,
+}
+
+impl Clip {
+    /// Volumes to latents.
+    ///
+    /// # Shapes
+    /// - `volume`: `[batch, 1, depth, height, width]`; output: `[batch, latent]`, rows of unit length
+    ///
+    /// # Errors
+    /// [`Error::MissingPart`] if the model is a bare encoder.
+    ///
+    /// # Panics
+    /// As [`ImageTower::latent`].
+    pub fn encode_image(&self, volume: Tensor<5>) -> Result<Tensor<2>> {
+        self.encode_image_with(volume, Statistics::ByDevice)
+    }
+
+    /// [`encode_image`](Self::encode_image), with a choice of the norms' statistics.
+    ///
+    /// # Errors
+    /// As [`encode_image`](Self::encode_image).
+    pub fn encode_image_with(
+        &self,
+        volume: Tensor<5>,
+        statistics: Statistics,
+    ) -> Result<Tensor<2>> {
+        let features = self.image.features(volume, statistics);
+        self.image.latent(features).ok_or(Error::MissingPart {
+            part: "projection to latents",
+            remedy: "use its features, or a model that was trained with text",
+        })
+    }
+
+    /// Texts to latents.
+    ///
+    /// # Shapes
+    /// - output: `[texts, latent]`, rows of unit length
+    ///
+    /// # Errors
+    /// [`Error::MissingPart`] if the model has no text tower.
+    ///
+    /// # Panics
+    /// As [`Bert::forward`].
+    pub fn encode_text(&self, batch: &TextBatch) -> Result<Tensor<2>> {
+        let text = self.text.as_ref().ok_or(Error::MissingPart {
+            part: "text encoder",
+            remedy: "use a model that was trained with text",
+        })?;
+        Ok(text.latent(batch))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::TensorData;
+
+    use super::*;
+
+    #[test]
+    fn reductions_keep_the_order_depth_height_width_channels() {
+        let values: Vec<f32> = (0..24).map(|value| value as f32).collect();
+        let data = TensorData::new(values.clone(), [1, 2, 3, 2, 2]);
+        let features = Tensor::<5>::from_data(data, &Device::flex());
+        let reduced = |reduction: Reduction| -> Vec<f32> {
+            reduction
+                .forward(features.clone())
+                .into_data()
+                .try_to_vec()
+                .unwrap()
+        };
+        assert_eq!(reduced(Reduction::None), values);
+        assert_eq!(reduced(Reduction::Channel), [11.0, 12.0]);
+        let over_depth: Vec<f32> = (0..12).map(|value| value as f32 + 6.0).collect();
+        assert_eq!(reduced(Reduction::Depth), over_depth);
+    }
+
+    #[test]
+    fn a_model_without_a_part_says_so() {
+        let encoder = DcformerEncoderConfig::new([2; 5], [1; 4]);
+        let mut config =
+            ClipConfig::new(ImageEncoderConfig::Dcformer(encoder), BertConfig::tiny(10));
+        config.image.projection = None;
+        config.text = None;
+        let clip = config.init(&Device::flex());
+        let volume = Tensor::zeros([1, 1, 4, 4, 4], &Device::flex());
+        let message = clip.encode_image(volume).unwrap_err().to_string();
+        assert!(message.contains("projection"), "{message}");
+        let message = clip
+            .encode_text(&TextBatch::new(&[[1]]))
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains("text encoder"), "{message}");
+    }
+}

@@ -1,0 +1,180 @@
+use super::*;
+use crate::evaluate::{Bootstrap, Predictions, Threshold};
+
+const HOSTILE: &str = "<script>alert(\"1\")</script>&'";
+
+fn evaluation() -> Evaluation {
+    let labels = [1, 0, 1, 0, 1, 0, 0, 0].map(|label| Some(label == 1));
+    let scores = vec![0.9, 0.2, 0.6, 0.4, 0.3, 0.1, 0.7, 0.8];
+    let names = vec![HOSTILE.to_owned(), "never".to_owned()];
+    let predictions = Predictions::new(names, scores, labels.to_vec()).unwrap();
+    let patients = ["a", "b", "c", "d"];
+    Evaluation::new(
+        &predictions,
+        &patients,
+        Threshold::RocCorner,
+        Bootstrap {
+            resamples: 50,
+            seed: 3,
+        },
+    )
+    .unwrap()
+}
+
+/// A report that is hostile wherever text comes in.
+fn report() -> Report {
+    let text = HOSTILE.to_owned();
+    let picture = Picture {
+        caption: text.clone(),
+        width: 2,
+        height: 1,
+        pixels: vec![0, 255],
+        size_mm: [2.0, 1.0],
+    };
+    let finding = CaseFinding {
+        name: text.clone(),
+        probability: 0.9,
+        said_present: true,
+        present: Some(true),
+    };
+    let case = Case {
+        name: text.clone(),
+        headline: text.clone(),
+        verdict: Verdict::Right,
+        pictures: vec![picture],
+        findings: vec![finding],
+        report: Some(text.clone()),
+    };
+    let point = |step, loss| LossPoint { step, loss };
+    Report {
+        title: text.clone(),
+        summary: text.clone(),
+        command: text.clone(),
+        facts: vec![Facts {
+            heading: text.clone(),
+            rows: vec![(text.clone(), text.clone())],
+        }],
+        evaluation: Some(evaluation()),
+        training: TrainingCurve {
+            train: vec![point(0, 3.0), point(10, f64::NAN), point(20, 1.0)],
+            validation: vec![point(20, 1.5)],
+        },
+        cases: vec![case],
+        timings: vec![Timing {
+            step: text.clone(),
+            elapsed_s: 61.0,
+        }],
+        configuration: text.clone(),
+        limits: vec![text],
+    }
+}
+
+/// Fails unless every tag that is opened is closed in turn, and every identifier is there once.
+fn check_markup(html: &str) {
+    const VOID: [&str; 4] = ["!DOCTYPE", "meta", "img", "link"];
+    let mut open = Vec::new();
+    let mut ids = std::collections::HashSet::new();
+    for tag in html.split('<').skip(1) {
+        let (tag, _) = tag.split_once('>').expect("every tag ends");
+        if let Some(id) = tag.split(" id=\"").nth(1) {
+            assert!(
+                ids.insert(id.split('"').next().unwrap().to_owned()),
+                "{tag} has an id that is taken"
+            );
+        }
+        let name = tag.split([' ', '/']).find(|part| !part.is_empty()).unwrap();
+        if tag.starts_with('/') {
+            assert_eq!(open.pop(), Some(name), "</{name}> closes another tag");
+        } else if !VOID.contains(&name) && !tag.ends_with('/') {
+            open.push(name);
+        }
+    }
+    assert!(open.is_empty(), "never closed: {open:?}");
+    for label in html.split("aria-labelledby=\"").skip(1) {
+        let names = label.split('"').next().unwrap();
+        assert!(
+            names.split(' ').all(|id| ids.contains(id)),
+            "{names} names nothing"
+        );
+    }
+}
+
+#[test]
+fn text_from_data_never_becomes_markup_and_the_page_is_well_formed() {
+    let html = report().to_html();
+    check_markup(&html);
+    assert!(!html.contains("<script") && !html.contains("alert(\"1\")"));
+    // Title, heading, summary, command, fact and its heading, tables, charts, case, timing, configuration, limit.
+    assert!(
+        html.matches("&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;&amp;&#39;")
+            .count()
+            >= 16
+    );
+    assert!(!html.contains("NaN") && !html.contains("inf\""));
+}
+
+#[test]
+fn a_page_loads_nothing() {
+    let html = report().to_html();
+    assert!(
+        ["http://", "https://", "src=\"/", "@import", "url("]
+            .iter()
+            .all(|word| !html.contains(word))
+    );
+    assert_eq!(
+        html.matches("src=\"").count(),
+        html.matches("src=\"data:image/png;base64,").count()
+    );
+}
+
+#[test]
+fn numbers_of_the_evaluation_are_on_the_page() {
+    let evaluation = evaluation();
+    let html = report().to_html();
+    let auroc = evaluation.metrics.auroc[0].unwrap();
+    assert!(html.contains(&format!("<td><b>{auroc:.3}</b></td>")));
+    assert!(
+        html.contains("8 volumes") || html.contains("4 volumes of 4 patients"),
+        "{html}"
+    );
+    assert!(html.contains("<strong>Optimistic:</strong>"));
+    // The second label is never present: dashes, no curve, and a word that says why.
+    assert!(html.contains("one class only") && html.contains("<td><b>–</b></td>"));
+    assert!(html.contains("1 min 01 s"));
+}
+
+#[test]
+fn an_empty_report_is_a_page_with_its_limits() {
+    let html = Report {
+        title: "Nothing yet".into(),
+        ..Report::default()
+    }
+    .to_html();
+    check_markup(&html);
+    assert!(
+        html.contains("not a medical device")
+            && !html.contains("<svg")
+            && !html.contains("<figure")
+    );
+    assert_eq!(html.matches("<h2>").count(), 1);
+}
+
+#[test]
+fn writing_replaces_the_old_report_and_leaves_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("report.html");
+    std::fs::write(&path, "old").unwrap();
+    report().write(&path).unwrap();
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), report().to_html());
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+
+    // A folder in the way: the message names the file and nothing half-written stays.
+    let blocked = folder.path().join("blocked");
+    std::fs::create_dir_all(blocked.join("inside")).unwrap();
+    let error = report().write(&blocked).unwrap_err().to_string();
+    assert!(
+        error.contains("cannot write") && error.contains("blocked"),
+        "{error}"
+    );
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+}

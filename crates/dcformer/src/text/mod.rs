@@ -1,0 +1,9 @@
+//! Texts: tokens for the text encoder, and the prompts of zero-shot detection.
+
+mod prompts;
+mod tokenizer;
+mod vocabulary;
+
+pub use prompts::{Prompts, Template};
+pub use tokenizer::Tokenizer;
+pub use vocabulary::{SPECIAL_TOKENS, Vocabulary};

@@ -1,0 +1,366 @@
+//! Pairs of volume and report, and the batches of a step.
+
+use std::path::PathBuf;
+
+use dcformer_volume::ct_rate::{self, Split};
+use dcformer_volume::dataset::{DataSet, Sample};
+use dcformer_volume::manifest;
+use dcformer_volume::preprocess::Preprocess;
+use dcformer_volume::scan::ScanOptions;
+use half::f16;
+use rayon::prelude::*;
+
+use super::config::{DataConfig, ReportText};
+use crate::error::{Error, Result};
+use crate::random::Random;
+
+impl DataConfig {
+    /// The training split.
+    ///
+    /// # Errors
+    /// If it cannot be listed.
+    pub fn training(&self) -> Result<DataSet> {
+        self.split(Split::Train)
+    }
+
+    /// The validation split; empty if a manifest has none.
+    ///
+    /// # Errors
+    /// If it cannot be listed.
+    pub fn validation(&self) -> Result<DataSet> {
+        self.split(Split::Validation)
+    }
+
+    fn split(&self, split: Split) -> Result<DataSet> {
+        Ok(match self {
+            Self::CtRate { root, exclude } => ct_rate::read(
+                root,
+                split,
+                &ct_rate::Options {
+                    exclude: exclude.clone(),
+                },
+            )?,
+            Self::Manifest { train, validation } => match (split, validation) {
+                (Split::Train, _) => manifest::read(train)?,
+                (Split::Validation, Some(path)) => manifest::read(path)?,
+                (Split::Validation, None) => DataSet::default(),
+            },
+        })
+    }
+}
+
+/// Samples that have a report.
+#[derive(Clone, Debug)]
+pub struct Pairs {
+    /// The samples; each has a report.
+    pub samples: Vec<Sample>,
+    /// Samples left out because they have none.
+    pub without_report: usize,
+}
+
+impl Pairs {
+    /// The samples of a data set that have a report.
+    pub fn of(data: DataSet) -> Self {
+        let (samples, without): (Vec<_>, Vec<_>) = data.samples.into_iter().partition(|sample| {
+            sample
+                .report
+                .as_ref()
+                .is_some_and(|report| !report.trim().is_empty())
+        });
+        Self {
+            samples,
+            without_report: without.len(),
+        }
+    }
+
+    /// Their reports.
+    pub fn reports(&self) -> Vec<&str> {
+        self.samples
+            .iter()
+            .map(|sample| sample.report.as_deref().unwrap_or_default())
+            .collect()
+    }
+
+    /// A number that changes when the list does.
+    pub fn fingerprint(&self) -> u64 {
+        // FNV-1a: short, and the same on every machine and in every version of the compiler.
+        const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+        const PRIME: u64 = 0x0000_0100_0000_01b3;
+        let bytes = self.samples.iter().flat_map(|sample| {
+            let report = sample.report.as_deref().unwrap_or_default();
+            sample
+                .name
+                .bytes()
+                .chain([0])
+                .chain(report.bytes())
+                .chain([0])
+        });
+        bytes.fold(OFFSET, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(PRIME)
+        })
+    }
+}
+
+/// Preprocessed volumes by index, kept in memory as far as they fit.
+///
+/// Values are half floats (0.3 HU at most under the authors' window), in memory and when read again, so that the budget
+/// does not change results.
+#[derive(Debug)]
+pub struct VolumeSource {
+    preprocess: Preprocess,
+    places: Vec<(PathBuf, dcformer_volume::dataset::ScanMetadata)>,
+    kept: Vec<Option<Vec<f16>>>,
+}
+
+impl VolumeSource {
+    /// Preprocesses the first volumes of the list, as many as fit into `memory_gb`, on all threads. `progress` is told
+    /// how many are done; `stop` ends it early.
+    ///
+    /// # Errors
+    /// If a volume cannot be read or preprocessed.
+    pub fn load(
+        samples: &[Sample],
+        preprocess: &Preprocess,
+        memory_gb: f64,
+        progress: &(dyn Fn(usize, usize) + Sync),
+        stop: &std::sync::atomic::AtomicBool,
+    ) -> Result<Self> {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        let bytes = (preprocess.shape.voxels() * size_of::<f16>()) as f64;
+        let room = ((memory_gb * 1e9 / bytes) as usize).min(samples.len());
+        let mut source = Self {
+            preprocess: preprocess.clone(),
+            places: samples
+                .iter()
+                .map(|sample| (sample.path.clone(), sample.metadata))
+                .collect(),
+            kept: Vec::new(),
+        };
+        let done = AtomicUsize::new(0);
+        source.kept = (0..room)
+            .into_par_iter()
+            .map(|index| {
+                if stop.load(Ordering::Relaxed) {
+                    return Ok(None);
+                }
+                let values = source.read(index)?;
+                progress(done.fetch_add(1, Ordering::Relaxed) + 1, room);
+                Ok(Some(values))
+            })
+            .collect::<Result<_>>()?;
+        Ok(source)
+    }
+
+    fn read(&self, index: usize) -> Result<Vec<f16>> {
+        let (path, metadata) = &self.places[index];
+        let input = self
+            .preprocess
+            .run_file(path, metadata, &ScanOptions::default())?;
+        Ok(input.values.into_iter().map(f16::from_f32).collect())
+    }
+
+    /// Number of volumes.
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Volumes one after the other, `[volumes, depth, height, width]`, each moved by its shift (depth, height, width);
+    /// what comes in from outside is the padding value.
+    ///
+    /// # Errors
+    /// If a volume that is not in memory cannot be read.
+    pub fn batch(&self, indices: &[usize], shifts: &[[isize; 3]]) -> Result<Vec<f32>> {
+        let shape = self.preprocess.shape;
+        let mut out = vec![self.preprocess.pad_value; indices.len() * shape.voxels()];
+        out.par_chunks_mut(shape.voxels())
+            .zip(indices)
+            .zip(shifts)
+            .try_for_each(|((out, &index), shift)| {
+                let read;
+                let values = match self.kept.get(index) {
+                    Some(Some(values)) => values,
+                    _ => {
+                        read = self.read(index)?;
+                        &read
+                    }
+                };
+                copy_shifted(
+                    values,
+                    out,
+                    [shape.depth, shape.height, shape.width],
+                    *shift,
+                );
+                Ok::<(), Error>(())
+            })?;
+        Ok(out)
+    }
+}
+
+/// `out[z][y][x] = values[z - shift][..]` where that is inside.
+fn copy_shifted(
+    values: &[f16],
+    out: &mut [f32],
+    [depth, height, width]: [usize; 3],
+    shift: [isize; 3],
+) {
+    let from = |position: usize, axis: usize, size: usize| {
+        position
+            .checked_add_signed(-shift[axis])
+            .filter(|source| *source < size)
+    };
+    let (first, last) = (
+        shift[2].max(0) as usize,
+        (width as isize + shift[2].min(0)).max(0) as usize,
+    );
+    for z in 0..depth {
+        for y in 0..height {
+            let (Some(source_z), Some(source_y)) = (from(z, 0, depth), from(y, 1, height)) else {
+                continue;
+            };
+            if first >= last {
+                continue;
+            }
+            let out = &mut out[(z * height + y) * width..][first..last];
+            let source =
+                (source_z * height + source_y) * width + first.saturating_add_signed(-shift[2]);
+            for (out, value) in out.iter_mut().zip(&values[source..]) {
+                *out = value.to_f32();
+            }
+        }
+    }
+}
+
+/// The order in which an epoch visits the pairs.
+pub(super) fn epoch_order(pairs: usize, seed: u64, epoch: u64) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..pairs).collect();
+    Random::new(seed, "order of epoch", epoch).shuffle(&mut order);
+    order
+}
+
+/// What a step reads of a report.
+pub(super) fn text_of_step(report: &str, how: ReportText, random: &mut Random) -> String {
+    match how {
+        ReportText::Whole => report.to_owned(),
+        ReportText::Sentences { most } => {
+            let mut sentences: Vec<&str> = sentences(report).collect();
+            random.shuffle(&mut sentences);
+            let keep = 1 + random.below(most.min(sentences.len()).max(1));
+            sentences.truncate(keep);
+            sentences.join(" ")
+        }
+    }
+}
+
+/// The sentences of a report; a full stop inside a number ends none.
+fn sentences(report: &str) -> impl Iterator<Item = &str> {
+    let is_end = |(index, _): &(usize, &str)| {
+        report[index + 1..]
+            .chars()
+            .next()
+            .is_none_or(char::is_whitespace)
+    };
+    let ends = report
+        .match_indices(['.', '?', '!'])
+        .filter(is_end)
+        .map(|(index, _)| index + 1);
+    let mut start = 0;
+    ends.chain([report.len()])
+        .map(move |end| {
+            let sentence = &report[start..end.max(start)];
+            start = end.max(start);
+            sentence.trim()
+        })
+        .filter(|sentence| !sentence.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sentences_end_at_full_stops_but_not_inside_numbers() {
+        let report = "A nodule of 7.5 mm. Effusion?  Heart is normal";
+        let found: Vec<&str> = sentences(report).collect();
+        assert_eq!(
+            found,
+            ["A nodule of 7.5 mm.", "Effusion?", "Heart is normal"]
+        );
+        assert_eq!(sentences("").count(), 0);
+        assert_eq!(sentences(" . ").collect::<Vec<_>>(), ["."]);
+    }
+
+    #[test]
+    fn a_step_reads_some_sentences_and_the_same_again() {
+        let report = "One. Two. Three. Four.";
+        let text = |step| {
+            text_of_step(
+                report,
+                ReportText::Sentences { most: 9 },
+                &mut Random::new(1, "text", step),
+            )
+        };
+        let texts: Vec<String> = (0..50).map(text).collect();
+        assert_eq!(texts, (0..50).map(text).collect::<Vec<_>>());
+        assert!(texts.iter().any(|text| text.matches('.').count() == 1));
+        assert!(texts.iter().any(|text| text.matches('.').count() == 4));
+        assert!(
+            texts
+                .iter()
+                .all(|text| sentences(text).all(|sentence| report.contains(sentence)))
+        );
+    }
+
+    #[test]
+    fn a_shift_moves_every_voxel_and_pads_the_rest() {
+        let size = [2, 3, 4];
+        let values: Vec<f16> = (0..24u8)
+            .map(|value| f16::from_f32(f32::from(value)))
+            .collect();
+        for shift in [
+            [0, 0, 0],
+            [1, 0, 0],
+            [0, -1, 2],
+            [-1, 2, -3],
+            [0, 0, 4],
+            [0, 0, -9],
+            [5, 0, 0],
+        ] {
+            let mut out = vec![-1.0; 24];
+            copy_shifted(&values, &mut out, size, shift);
+            for z in 0..2isize {
+                for y in 0..3isize {
+                    for x in 0..4isize {
+                        let [sz, sy, sx] = [z - shift[0], y - shift[1], x - shift[2]];
+                        let inside =
+                            (0..2).contains(&sz) && (0..3).contains(&sy) && (0..4).contains(&sx);
+                        let expected = if inside {
+                            ((sz * 3 + sy) * 4 + sx) as f32
+                        } else {
+                            -1.0
+                        };
+                        assert_eq!(
+                            out[((z * 3 + y) * 4 + x) as usize],
+                            expected,
+                            "{shift:?} at {z} {y} {x}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_epoch_visits_every_pair_once_in_its_own_order() {
+        let first = epoch_order(100, 7, 0);
+        let mut sorted = first.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..100).collect::<Vec<_>>());
+        assert_ne!(first, epoch_order(100, 7, 1));
+        assert_eq!(first, epoch_order(100, 7, 0));
+    }
+}
