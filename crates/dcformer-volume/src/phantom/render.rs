@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::acquisition::Acquisition;
 use super::anatomy::patient::Patient;
-use super::anatomy::thorax::{Field, Level, Thorax};
+use super::anatomy::thorax::{Level, Thorax};
 use super::anatomy::{AIR, SOFT_TISSUE};
 use super::parenchyma::Parenchyma;
 use super::scene::{Paint, Point, Shape, Stroke, ellipse, lerp, smoothstep};
@@ -156,15 +156,10 @@ impl Scene {
         let edge = acquisition.edge_mm;
         self.background(acquisition, canvas, z);
         for stroke in &self.strokes {
-            let [low, high] = stroke.shape.bounds();
             let margin = 0.5 * (edge + stroke.blur)
                 + stroke.roughness.map_or(0.0, |[amplitude, _]| amplitude);
-            if z < low[2] - margin || z > high[2] + margin {
-                continue;
-            }
-            let low = [low[0] - margin, low[1] - margin];
-            let high = [high[0] + margin, high[1] + margin];
-            if let Some(ranges) = plane.range(low, high) {
+            let section = stroke.shape.section(z, margin);
+            if let Some(ranges) = section.and_then(|[low, high]| plane.range(low, high)) {
                 self.stroke(stroke, plane, edge, z, ranges, canvas);
             }
         }
@@ -191,12 +186,13 @@ impl Scene {
         } else {
             0.0
         };
+        let shape = stroke.shape.prepared();
         let [[first, last], [top, bottom]] = ranges;
         for j in top..=bottom {
             for i in first..=last {
                 let [x, y] = plane.point(i, j);
                 let point = [x, y, z];
-                let mut distance = stroke.shape.distance(point);
+                let mut distance = shape.distance(point);
                 if let Some([amplitude, length]) = stroke.roughness
                     && distance.abs() < width + amplitude
                 {
@@ -261,106 +257,106 @@ impl Scene {
         canvas.lung.clear();
         canvas.lung.resize(count, 0.0);
         let level = self.thorax.level(z);
-        let reach = 1.5 * plane.spacing * plane.columns as f32;
+        let reach = self.thorax.reach();
         canvas
             .fine
-            .fill(self.texture, [-reach; 2], [reach; 2], z, 6.5);
+            .fill(self.texture, reach.map(|side| -side), reach, z, 6.5);
         canvas
             .coarse
-            .fill(self.texture ^ 1, [-reach; 2], [reach; 2], z, 21.0);
-        let lungs_end = level.t > 1.04;
+            .fill(self.texture ^ 1, reach.map(|side| -side), reach, z, 21.0);
+        let edge = acquisition.edge_mm;
         for j in 0..plane.columns {
             for i in 0..plane.columns {
                 let [x, y] = plane.point(i, j);
                 let x = x - level.shift_x;
-                let body = self.thorax.body(&level, x, y);
                 let voxel = j * plane.columns + i;
-                if body > acquisition.edge_mm {
+                let cage = self.thorax.cage(&level, x, y);
+                let textures = [canvas.fine.at(x, y), canvas.coarse.at(x, y)];
+                if cage < -edge {
+                    (canvas.hounsfield[voxel], canvas.lung[voxel]) =
+                        self.inside(&level, [x, y], cage, textures, edge);
+                    continue;
+                }
+                let body = self.thorax.body(&level, x, y);
+                if body > edge {
                     canvas.hounsfield[voxel] = acquisition.table(i, j);
                     continue;
                 }
-                let textures = [canvas.fine.at(x, y), canvas.coarse.at(x, y)];
-                let (hounsfield, lung) = self.tissue(
-                    &level,
-                    [x, y],
-                    body,
-                    textures,
-                    acquisition.edge_mm,
-                    lungs_end,
-                );
-                canvas.hounsfield[voxel] = hounsfield;
-                canvas.lung[voxel] = lung;
+                let wall = self.wall(&level, [x, y], [body, cage], textures, edge);
+                let inside = coverage(cage, edge);
+                if inside > 0.0 {
+                    let (value, lung) = self.inside(&level, [x, y], cage, textures, edge);
+                    canvas.hounsfield[voxel] = lerp(wall, value, inside);
+                    canvas.lung[voxel] = lung * inside;
+                } else {
+                    canvas.hounsfield[voxel] = wall;
+                }
             }
         }
     }
 
-    /// Hounsfield units and share of lung of a point of the body.
-    fn tissue(
+    /// Hounsfield units of skin, fat and muscle around the rib cage.
+    fn wall(
         &self,
         level: &Level,
         [x, y]: [f32; 2],
-        body: f32,
+        [body, cage]: [f32; 2],
         [fine, coarse]: [f32; 2],
         edge: f32,
-        lungs_end: bool,
-    ) -> (f32, f32) {
-        let mut value = lerp(AIR, SKIN, coverage(body, edge));
-        value = lerp(value, FAT + 8.0 * fine, coverage(body + 2.2, edge));
-        if body > -2.0 {
-            return (value, 0.0);
-        }
-        let field = if lungs_end {
-            // Only neck and shoulders: soft tissue around a middle that the strokes fill.
-            let cage = ellipse(x, y - level.center_y, [46.0, 38.0]);
-            Field {
-                cage,
-                lung: 50.0,
-                diaphragm: 50.0,
-            }
+    ) -> f32 {
+        let skin = lerp(AIR, SKIN, coverage(body, edge));
+        let fat = lerp(skin, FAT + 8.0 * fine, coverage(body + 2.2, edge));
+        // The back's long muscles fill the corner beside the spine.
+        let back = if y > level.center_y {
+            0.25 * y * smoothstep(60.0, 10.0, x.abs())
         } else {
-            self.thorax.field(level, x, y)
+            0.0
         };
-        let muscle_end = level.muscle * (1.0 + 0.25 * coarse)
-            + if y > level.center_y {
-                0.25 * y.abs() * smoothstep(60.0, 10.0, x.abs())
-            } else {
-                0.0
-            };
-        let muscle = SOFT_TISSUE + 8.0 + 5.0 * fine;
+        let end = level.muscle * (1.0 + 0.25 * coarse) + back;
         // Fat between the muscles of the shoulders.
         let planes = smoothstep(0.1, 0.5, coarse + 0.4 * fine) * smoothstep(0.6, 0.9, level.t);
-        let wall = lerp(muscle, FAT, planes);
-        value = lerp(
-            value,
-            wall,
-            coverage(field.cage - muscle_end, edge).min(coverage(body + 5.0, edge)),
-        );
-        if field.cage > edge {
-            return (value, 0.0);
-        }
-        let inside = coverage(field.cage, edge);
-        let middle = if field.diaphragm < 0.0 {
-            self.belly([x, y, level.z], field.diaphragm, fine)
-        } else {
-            FAT + 6.0 * fine
-        };
-        value = lerp(value, middle, inside);
+        let muscle = lerp(SOFT_TISSUE + 8.0 + 5.0 * fine, FAT, planes);
+        lerp(
+            fat,
+            muscle,
+            coverage(cage - end, edge).min(coverage(body + 5.0, edge)),
+        )
+    }
+
+    /// Hounsfield units and share of lung of a point inside the rib cage.
+    fn inside(
+        &self,
+        level: &Level,
+        [x, y]: [f32; 2],
+        cage: f32,
+        textures: [f32; 2],
+        edge: f32,
+    ) -> (f32, f32) {
+        let point = [x, y, level.z];
+        let field = self.thorax.field(level, x, y, cage);
         let open = coverage(field.lung, edge);
-        if open > 0.0 {
-            let point = [x, y, level.z];
-            let (lung, air) = self.parenchyma.at(
+        let (lung, air) = if open > 0.0 {
+            self.parenchyma.at(
                 &self.thorax,
                 &self.patient,
                 level,
                 point,
                 &field,
-                [fine, coarse],
+                textures,
                 edge,
-            );
-            value = lerp(value, lung, open);
-            return (value, open * air);
+            )
+        } else {
+            (0.0, 0.0)
+        };
+        if open == 1.0 {
+            return (lung, air);
         }
-        (value, 0.0)
+        let between = if field.diaphragm < 0.0 {
+            self.belly(point, field.diaphragm, textures[0])
+        } else {
+            FAT + 6.0 * textures[0]
+        };
+        (lerp(between, lung, open), open * air)
     }
 
     /// Liver, stomach and spleen below the diaphragm.

@@ -141,30 +141,95 @@ impl Ellipsoid {
         })
     }
 
+    /// The axes divided by their radii: what [`Ellipsoid::distance`] needs at every point.
+    fn scaled_axes(&self) -> [Point; 3] {
+        [0, 1, 2].map(|k| scale(self.axes[k], 1.0 / self.radius[k]))
+    }
+
     pub(super) fn distance(&self, point: Point) -> f32 {
-        let offset = subtract(point, self.center);
-        let mut norm = 0.0;
-        let mut gradient = 0.0;
-        for k in 0..3 {
-            let q = dot(self.axes[k], offset) / self.radius[k];
-            norm += q * q;
-            gradient += (q / self.radius[k]).powi(2);
+        ellipsoid_distance(
+            &self.scaled_axes(),
+            &self.radius,
+            subtract(point, self.center),
+        )
+    }
+
+    /// Lowest and highest corner of the section at height `z`; `None` where there is none.
+    fn section(&self, z: f32) -> Option<[[f32; 2]; 2]> {
+        // The section of {o : oᵀ M⁻¹ o <= 1} at a height is an ellipse with the conditional mean and covariance of M.
+        let squared = self.radius.map(|radius| radius * radius);
+        let m = |a: usize, b: usize| {
+            (0..3)
+                .map(|k| squared[k] * self.axes[k][a] * self.axes[k][b])
+                .sum::<f32>()
+        };
+        let (height, vertical) = (z - self.center[2], m(2, 2));
+        let left = 1.0 - height * height / vertical;
+        if left < 0.0 {
+            return None;
         }
-        let norm = norm.sqrt();
-        (norm - 1.0) * norm.max(1e-3) / gradient.sqrt().max(1e-6)
+        let [x, y] = [0, 1].map(|axis| {
+            let slope = m(axis, 2) / vertical;
+            let middle = self.center[axis] + slope * height;
+            let half = ((m(axis, axis) - slope * m(axis, 2)).max(0.0) * left).sqrt();
+            [middle - half, middle + half]
+        });
+        Some([[x[0], y[0]], [x[1], y[1]]])
     }
 }
 
-impl Shape {
+fn ellipsoid_distance(scaled_axes: &[Point; 3], radius: &[f32; 3], offset: Point) -> f32 {
+    let mut norm = 0.0;
+    let mut gradient = 0.0;
+    for (axis, radius) in scaled_axes.iter().zip(radius) {
+        let q = dot(*axis, offset);
+        norm += q * q;
+        gradient += (q / radius) * (q / radius);
+    }
+    let norm = norm.sqrt();
+    (norm - 1.0) * norm.max(1e-3) / gradient.sqrt().max(1e-6)
+}
+
+/// A [`Shape`] with what its distance needs computed once.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Prepared {
+    Tube {
+        from: Point,
+        along: Point,
+        inverse: f32,
+        radius: [f32; 2],
+    },
+    Ellipsoid {
+        center: Point,
+        scaled_axes: [Point; 3],
+        radius: [f32; 3],
+    },
+    Cylinder {
+        center: Point,
+        radius: [f32; 2],
+        half_height: f32,
+    },
+}
+
+impl Prepared {
     /// Signed distance in millimetres.
     pub(super) fn distance(&self, point: Point) -> f32 {
         match self {
-            Self::Tube { from, to, radius } => {
-                let (along, offset) = (subtract(*to, *from), subtract(point, *from));
-                let at = (dot(along, offset) / dot(along, along).max(1e-6)).clamp(0.0, 1.0);
-                length(subtract(offset, scale(along, at))) - lerp(radius[0], radius[1], at)
+            Self::Tube {
+                from,
+                along,
+                inverse,
+                radius,
+            } => {
+                let offset = subtract(point, *from);
+                let at = (dot(*along, offset) * inverse).clamp(0.0, 1.0);
+                length(subtract(offset, scale(*along, at))) - lerp(radius[0], radius[1], at)
             }
-            Self::Ellipsoid(ellipsoid) => ellipsoid.distance(point),
+            Self::Ellipsoid {
+                center,
+                scaled_axes,
+                radius,
+            } => ellipsoid_distance(scaled_axes, radius, subtract(point, *center)),
             Self::Cylinder {
                 center,
                 radius,
@@ -174,6 +239,57 @@ impl Shape {
                 side.max((point[2] - center[2]).abs() - half_height)
             }
         }
+    }
+}
+
+impl Shape {
+    pub(super) fn prepared(&self) -> Prepared {
+        match *self {
+            Self::Tube { from, to, radius } => {
+                let along = subtract(to, from);
+                Prepared::Tube {
+                    from,
+                    along,
+                    inverse: 1.0 / dot(along, along).max(1e-6),
+                    radius,
+                }
+            }
+            Self::Ellipsoid(ellipsoid) => Prepared::Ellipsoid {
+                center: ellipsoid.center,
+                scaled_axes: ellipsoid.scaled_axes(),
+                radius: ellipsoid.radius,
+            },
+            Self::Cylinder {
+                center,
+                radius,
+                half_height,
+            } => Prepared::Cylinder {
+                center,
+                radius,
+                half_height,
+            },
+        }
+    }
+
+    /// Signed distance in millimetres.
+    #[cfg(test)]
+    fn distance(&self, point: Point) -> f32 {
+        self.prepared().distance(point)
+    }
+
+    /// Lowest and highest corner of a box around everything closer than `margin` at height `z`; `None` if nothing is.
+    pub(super) fn section(&self, z: f32, margin: f32) -> Option<[[f32; 2]; 2]> {
+        if let Self::Ellipsoid(ellipsoid) = self {
+            return ellipsoid.inflated(margin).section(z);
+        }
+        let [low, high] = self.bounds();
+        let within = z >= low[2] - margin && z <= high[2] + margin;
+        within.then(|| {
+            [
+                [low[0] - margin, low[1] - margin],
+                [high[0] + margin, high[1] + margin],
+            ]
+        })
     }
 
     /// Lowest and highest corner of a box around the shape.
@@ -414,6 +530,32 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn sections_hold_every_point_near_the_shape() {
+        let axes = frame(normalised([0.3, -0.7, 0.6]));
+        let shape = Shape::Ellipsoid(Ellipsoid {
+            center: [1.0, 2.0, 3.0],
+            axes,
+            radius: [9.0, 3.0, 5.0],
+        });
+        let mut random = super::super::random::Random::new(6);
+        let mut inside = 0;
+        for _ in 0..20_000 {
+            let point = [0, 1, 2].map(|_| random.between(-13.0, 13.0));
+            // The section holds all that is closer than its margin, up to the error of the distance far from the surface.
+            if shape.distance(point) < 1.0 {
+                inside += 1;
+                let [low, high] = shape.section(point[2], 2.0).unwrap();
+                assert!(
+                    (0..2).all(|axis| point[axis] >= low[axis] && point[axis] <= high[axis]),
+                    "{point:?}"
+                );
+            }
+        }
+        assert!(inside > 500);
+        assert!(shape.section(30.0, 2.0).is_none());
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The shape of the trunk: rib cage, lungs, mediastinum and diaphragm as distances.
 
-use super::super::scene::{Ellipsoid, Point, ellipse, lerp, smooth_max, smooth_min, smoothstep};
+use super::super::scene::{
+    Ellipsoid, Point, Prepared, Shape, ellipse, lerp, smooth_max, smooth_min, smoothstep,
+};
 use super::heart::Heart;
 use super::patient::Patient;
 
@@ -48,7 +50,7 @@ pub(in super::super) struct Thorax {
     /// Height of the domes, right and left.
     domes: [f32; 2],
     dome_drop: f32,
-    heart: [Ellipsoid; 3],
+    heart: [Prepared; 3],
     heart_z: [f32; 2],
     scoliosis: f32,
     /// Breasts, if any.
@@ -81,13 +83,14 @@ pub(in super::super) struct Level {
 /// Distances at a point, negative inside, millimetres.
 #[derive(Clone, Copy, Debug)]
 pub(in super::super) struct Field {
-    /// To the inside of the rib cage.
-    pub(in super::super) cage: f32,
     /// To the lung.
     pub(in super::super) lung: f32,
     /// To the space below the diaphragm (vertical, positive above it).
     pub(in super::super) diaphragm: f32,
 }
+
+/// Relative height above which there is neck only.
+const TOP: f32 = 1.03;
 
 /// Height of the carina between the lowest and the highest point of the lungs.
 pub(in super::super) const CARINA: f32 = 0.62;
@@ -115,7 +118,7 @@ impl Thorax {
             z,
             domes: [dome(right, 0.29), dome(left, 0.24)],
             dome_drop: 0.24 * patient.lung_height,
-            heart: chambers,
+            heart: chambers.map(|chamber| Shape::Ellipsoid(chamber).prepared()),
             heart_z: [0, 1].map(|end| {
                 let reach = |e: &Ellipsoid| {
                     if end == 0 {
@@ -198,7 +201,7 @@ impl Thorax {
     pub(in super::super) fn body(&self, level: &Level, x: f32, y: f32) -> f32 {
         let outline = squircle(x, y - level.body_y, level.body, 0.42);
         match &self.breasts {
-            Some(breasts) if outline < 60.0 => {
+            Some(breasts) if outline < 60.0 && y < -0.5 * self.cage[1] => {
                 let nearest = &breasts[usize::from(x > 0.0)];
                 smooth_min(outline, nearest.distance([x, y, level.z]), 14.0)
             }
@@ -206,28 +209,31 @@ impl Thorax {
         }
     }
 
-    /// Distances at `(x, y)` on a level.
-    pub(in super::super) fn field(&self, level: &Level, x: f32, y: f32) -> Field {
-        let yc = y - level.center_y;
-        let cage = squircle(x, yc, level.radius, 0.34);
-        let diaphragm = level.z - self.diaphragm_at(x, yc);
-        if cage > 6.0 {
+    /// Distance to the inside of the rib cage; above the lungs, to the middle of the neck.
+    pub(in super::super) fn cage(&self, level: &Level, x: f32, y: f32) -> f32 {
+        if level.t > TOP {
+            return ellipse(x, y - level.center_y, [46.0, 38.0]);
+        }
+        squircle(x, y - level.center_y, level.radius, 0.34)
+    }
+
+    /// Distances at `(x, y)` on a level, where [`Thorax::cage`] is `cage`.
+    pub(in super::super) fn field(&self, level: &Level, x: f32, y: f32, cage: f32) -> Field {
+        if level.t > TOP {
             return Field {
-                cage,
-                lung: cage,
-                diaphragm,
+                lung: 50.0,
+                diaphragm: 50.0,
             };
         }
-        let mut lung = smooth_max(
-            cage,
-            31.0 - (x * x + (y - level.spine_y - 9.0).powi(2)).sqrt(),
-            8.0,
-        );
+        let yc = y - level.center_y;
+        let diaphragm = level.z - self.diaphragm_at(x, yc);
         let v = (yc / level.radius[1]).clamp(-1.0, 1.0);
         let [front, middle, back] = level.mediastinum;
         let half = lerp(middle, if v < 0.0 { front } else { back }, v * v);
-        lung = smooth_max(lung, half - (x - 1.0).abs(), 10.0);
-        if level.heart {
+        let spine = 31.0 - (x * x + (y - level.spine_y - 9.0).powi(2)).sqrt();
+        let mut lung = smooth_max(smooth_max(cage, spine, 8.0), half - (x - 1.0).abs(), 10.0);
+        lung = smooth_max(lung, -0.8 * diaphragm, 7.0);
+        if level.heart && lung < 30.0 {
             let point = [x, y, level.z];
             let nearest = self.heart.iter().map(|chamber| chamber.distance(point));
             let heart = nearest
@@ -235,21 +241,24 @@ impl Thorax {
                 .unwrap_or(f32::INFINITY);
             lung = smooth_max(lung, -heart, 7.0);
         }
-        lung = smooth_max(lung, -0.8 * diaphragm, 7.0);
-        Field {
-            cage,
-            lung,
-            diaphragm,
-        }
+        Field { lung, diaphragm }
+    }
+
+    /// Farthest skin from the middle along `x` and `y`.
+    pub(in super::super) fn reach(&self) -> [f32; 2] {
+        let [a, b] = self.cage;
+        [
+            a + self.wall + self.fat + 75.0,
+            b + self.wall + self.fat + 90.0,
+        ]
     }
 
     /// [`Thorax::field`]'s lung at any point.
     pub(in super::super) fn lung(&self, point: Point) -> f32 {
         let level = self.level(point[2]);
-        if level.t > 1.02 {
-            return 20.0;
-        }
-        self.field(&level, point[0] - level.shift_x, point[1]).lung
+        let x = point[0] - level.shift_x;
+        self.field(&level, x, point[1], self.cage(&level, x, point[1]))
+            .lung
     }
 
     /// Height of the diaphragm.
@@ -362,10 +371,11 @@ mod tests {
             let level = thorax.level(z);
             for y in (-120..120).step_by(6) {
                 for x in (-160..160).step_by(6) {
-                    let field = thorax.field(&level, x as f32, y as f32);
+                    let cage = thorax.cage(&level, x as f32, y as f32);
+                    let field = thorax.field(&level, x as f32, y as f32, cage);
                     if field.lung < 0.0 {
                         inside += 1;
-                        assert!(field.cage < 0.0);
+                        assert!(cage < 0.0);
                         assert!(thorax.body(&level, x as f32, y as f32) < -5.0);
                     }
                 }
@@ -380,12 +390,9 @@ mod tests {
             let (_, thorax) = thorax(seed);
             let mut voxels = 0;
             for z in (-170..100).step_by(5) {
-                let level = thorax.level(z as f32);
                 for y in (-130..130).step_by(5) {
                     for x in (-170..170).step_by(5) {
-                        let inside =
-                            level.t < 1.02 && thorax.field(&level, x as f32, y as f32).lung < 0.0;
-                        voxels += i32::from(inside);
+                        voxels += i32::from(thorax.lung([x as f32, y as f32, z as f32]) < 0.0);
                     }
                 }
             }
@@ -400,9 +407,7 @@ mod tests {
         for angle in [0.2, 0.8, 1.5, 2.4, 3.0] {
             let point = thorax.wall(Side::Left, angle, 10.0, 0.0);
             let level = thorax.level(10.0);
-            let distance = thorax
-                .field(&level, point[0] - level.shift_x, point[1])
-                .cage;
+            let distance = thorax.cage(&level, point[0] - level.shift_x, point[1]);
             assert!(distance.abs() < 1.0, "{angle}: {distance}");
         }
     }
