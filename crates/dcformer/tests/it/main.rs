@@ -2,6 +2,8 @@
 
 // Reading and writing weights, and what is said when they do not fit.
 mod checkpoint;
+// The recipes of the repository.
+mod configs;
 // Values of the authors' code.
 mod golden;
 // Files that are damaged, or made to do harm.
