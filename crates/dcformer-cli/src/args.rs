@@ -1,5 +1,8 @@
 //! What commands share: device, threads, seed, JSON.
 
+use std::fmt::{self, Display};
+use std::str::FromStr;
+
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use dcformer::Device;
@@ -43,4 +46,43 @@ pub(crate) struct Format {
     /// Print JSON for programs
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Numbers with commas between them, such as `256,512,512`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct List<T, const N: usize>(pub(crate) [T; N]);
+
+impl<T: FromStr, const N: usize> FromStr for List<T, N> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("expected {N} numbers with commas between them");
+        let numbers: Vec<T> = text
+            .split(',')
+            .map(|number| number.trim().parse())
+            .collect::<Result<_, _>>()
+            .map_err(|_| wrong())?;
+        Ok(Self(numbers.try_into().map_err(|_| wrong())?))
+    }
+}
+
+impl<T: Display, const N: usize> Display for List<T, N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let numbers: Vec<String> = self.0.iter().map(T::to_string).collect();
+        f.write_str(&numbers.join(","))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::List;
+
+    #[test]
+    fn lists_have_as_many_numbers_as_asked_for() {
+        assert_eq!("1, 2,3".parse(), Ok(List([1, 2, 3])));
+        assert!("1,2".parse::<List<usize, 3>>().is_err());
+        assert!("1,2,x".parse::<List<usize, 3>>().is_err());
+        assert_eq!("-1000,200".parse(), Ok(List([-1000.0, 200.0])));
+        assert_eq!(List([1, 2, 3]).to_string(), "1,2,3");
+    }
 }

@@ -10,6 +10,8 @@ use dcformer_volume::preprocess::{OrientationPolicy, Preprocess};
 use dcformer_volume::scan::ScanOptions;
 use dcformer_volume::volume::Rescale;
 
+use crate::args::List;
+
 /// Facts and choices about scans.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Scans")]
@@ -31,8 +33,8 @@ pub(crate) struct ScanArgs {
     )]
     intercept: Option<f64>,
     /// Millimetres between voxels along the stored axes, if the header does not say it
-    #[arg(long, value_name = "X,Y,Z", value_delimiter = ',', num_args = 3)]
-    spacing: Option<Vec<f64>>,
+    #[arg(long, value_name = "X,Y,Z")]
+    spacing: Option<List<f64, 3>>,
     /// Where slope and intercept come from; the default decides by the values and says what it found
     #[arg(long, value_enum)]
     rescale: Option<RescaleChoice>,
@@ -78,10 +80,7 @@ impl ScanArgs {
                 .slope
                 .zip(self.intercept)
                 .map(|(slope, intercept)| Rescale { slope, intercept }),
-            spacing_mm: self
-                .spacing
-                .as_ref()
-                .and_then(|spacing| spacing.clone().try_into().ok()),
+            spacing_mm: self.spacing.map(|List(spacing)| spacing),
         }
     }
 

@@ -6,9 +6,9 @@
 //! | [`dense_decomposed_norm`] | the same, each branch batch-normalised first | yes |
 //! | [`depthwise_decomposed_conv`] | one filter per channel along each axis, added (mixer) | yes |
 //! | [`depthwise_decomposed_norm`] | the same, each branch batch-normalised first | yes |
-//! | [`max_pool`] | 3x3x3 maximum, stride 2 | yes |
-//! | [`mlp`] | linear, GELU, linear | yes |
-//! | [`layer_norm`] | mean 0, variance 1 over channels | yes |
+//! | [`max_pool()`] | 3x3x3 maximum, stride 2 | yes |
+//! | [`mlp()`] | linear, GELU, linear | yes |
+//! | [`layer_norm()`] | mean 0, variance 1 over channels | yes |
 //! | [`packed_attention`] | attention within sequences laid end to end, no padding | yes |
 //!
 //! Features are channels-last, `[batch, depth, height, width, channels]`. Every operation is a method of

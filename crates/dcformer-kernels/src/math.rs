@@ -9,7 +9,7 @@ use crate::simd::Simd;
 #[inline(always)]
 pub(crate) fn exp_non_positive<S: Simd>(simd: S, x: S::F32) -> S::F32 {
     /// `ln 2` in two parts, the first with zeros at the end, so that `n * LN_2_HIGH` is exact.
-    const LN_2_HIGH: f32 = 0.693_359_375;
+    const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
     const COEFFICIENTS: [f32; 6] = [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0];
 

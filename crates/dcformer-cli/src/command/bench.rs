@@ -8,7 +8,7 @@ use dcformer::bench::{Encoder, TrainStep, simd_level};
 use dcformer::train::ModelChoice;
 use serde::Serialize;
 
-use crate::args::{Format, Runtime};
+use crate::args::{Format, List, Runtime};
 use crate::output;
 
 /// Time an encoder on this machine
@@ -50,8 +50,8 @@ struct Settings {
     #[arg(long, value_name = "V", default_value = "nano")]
     variant: String,
     /// Voxels of the volume
-    #[arg(long, value_name = "D,H,W", value_delimiter = ',', num_args = 3, default_values_t = [256_usize, 512, 512])]
-    shape: Vec<usize>,
+    #[arg(long, value_name = "D,H,W", default_value_t = List([256, 512, 512]))]
+    shape: List<usize, 3>,
     /// Timed runs, after one that warms up
     #[arg(long, value_name = "N", default_value_t = 5)]
     runs: usize,
@@ -114,11 +114,11 @@ impl Settings {
 
     fn sizes(&self) -> anyhow::Result<[usize; 3]> {
         ensure!(
-            self.shape.iter().all(|size| *size > 0),
-            "--shape is {:?}, expected sizes above 0",
+            self.shape.0.iter().all(|size| *size > 0),
+            "--shape is {}, expected sizes above 0",
             self.shape
         );
-        Ok([self.shape[0], self.shape[1], self.shape[2]])
+        Ok(self.shape.0)
     }
 
     fn report(&self, mut work: impl FnMut()) -> anyhow::Result<()> {

@@ -4,7 +4,7 @@ use anyhow::ensure;
 use clap::Args;
 use dcformer::complexity::{Shape3, table};
 
-use crate::args::Format;
+use crate::args::{Format, List};
 use crate::output::{self, Align};
 
 /// Parameters and multiply-adds of every network
@@ -12,8 +12,8 @@ use crate::output::{self, Align};
 #[command(after_help = "Example:\n  dcformer complexity --shape 128,256,256 --json")]
 pub(crate) struct Complexity {
     /// Voxels of the volume
-    #[arg(long, value_name = "D,H,W", value_delimiter = ',', num_args = 3, default_values_t = [256_u64, 512, 512])]
-    shape: Vec<u64>,
+    #[arg(long, value_name = "D,H,W", default_value_t = List([256, 512, 512]))]
+    shape: List<u64, 3>,
     #[command(flatten)]
     format: Format,
 }
@@ -23,14 +23,15 @@ impl Complexity {
         /// Larger than any volume, and small enough that no count overflows.
         const LARGEST: u64 = 1 << 14;
         ensure!(
-            self.shape.iter().all(|size| (1..=LARGEST).contains(size)),
-            "--shape is {:?}, expected three sizes from 1 to {LARGEST}",
+            self.shape.0.iter().all(|size| (1..=LARGEST).contains(size)),
+            "--shape is {}, expected three sizes from 1 to {LARGEST}",
             self.shape
         );
+        let List([depth, height, width]) = self.shape;
         let rows = table(Shape3 {
-            depth: self.shape[0],
-            height: self.shape[1],
-            width: self.shape[2],
+            depth,
+            height,
+            width,
         });
         if self.format.json {
             return output::json(&rows);

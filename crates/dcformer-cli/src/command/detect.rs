@@ -60,9 +60,9 @@ impl Detect {
             }
         }
         if self.format.json {
-            output::json(&answers)?
+            output::json(&answers)?;
         } else {
-            print(&answers)?
+            print(&answers)?;
         }
         if failed > 0 {
             bail!("{failed} of {} inputs could not be used", self.inputs.len());

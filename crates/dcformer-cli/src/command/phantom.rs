@@ -63,7 +63,7 @@ pub(crate) fn draw(out: &Path, config: &DataSetConfig) -> anyhow::Result<Written
     let total = (config.train_patients + config.valid_patients) as u64;
     let progress = Progress::new("drawing", 0, total);
     let written = write_ct_rate(out, config, |Written { done, .. }| {
-        progress.set((done as u64).min(total), "")
+        progress.set((done as u64).min(total), "");
     })?;
     progress.finish();
     Ok(written)

@@ -8,7 +8,7 @@ use dcformer_volume::geometry::Shape3;
 use dcformer_volume::intensity::Window;
 use dcformer_volume::preprocess::{Intensity, Preprocess as Steps};
 
-use crate::args::Runtime;
+use crate::args::{List, Runtime};
 use crate::progress::note;
 use crate::scan_args::ScanArgs;
 
@@ -28,17 +28,11 @@ pub(crate) struct Preprocess {
     #[arg(long, value_enum, default_value_t = Preset::Dcformer)]
     preset: Preset,
     /// Voxels of the result
-    #[arg(long, value_name = "D,H,W", value_delimiter = ',', num_args = 3)]
-    shape: Option<Vec<usize>>,
+    #[arg(long, value_name = "D,H,W")]
+    shape: Option<List<usize, 3>>,
     /// Hounsfield units that become -1 and 1
-    #[arg(
-        long,
-        value_name = "LO,HI",
-        value_delimiter = ',',
-        num_args = 2,
-        allow_hyphen_values = true
-    )]
-    window: Option<Vec<f64>>,
+    #[arg(long, value_name = "LO,HI", allow_hyphen_values = true)]
+    window: Option<List<f64, 2>>,
     #[command(flatten)]
     scan: ScanArgs,
     #[command(flatten)]
@@ -66,14 +60,14 @@ impl Preprocess {
             Preset::CtClip => Steps::ct_clip(),
             Preset::Med3dvlm => Steps::med3dvlm(),
         };
-        if let Some(&[depth, height, width]) = self.shape.as_deref() {
+        if let Some(List([depth, height, width])) = self.shape {
             steps.shape = Shape3 {
                 depth,
                 height,
                 width,
             };
         }
-        if let Some(&[low_hu, high_hu]) = self.window.as_deref() {
+        if let Some(List([low_hu, high_hu])) = self.window {
             steps.intensity = Intensity::Window(Window { low_hu, high_hu });
         }
         self.scan.adjust(&mut steps);

@@ -51,7 +51,7 @@ impl Train {
                 self.out.join("model").display()
             )),
             Outcome::Stopped { step } => {
-                note(&format!("stopped after step {step}; go on with --resume"))
+                note(&format!("stopped after step {step}; go on with --resume"));
             }
         }
         Ok(())

@@ -523,7 +523,7 @@ fn affine(
                 target,
                 source,
                 table: &table,
-            })
+            });
         });
 }
 

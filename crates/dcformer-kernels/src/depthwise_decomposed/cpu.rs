@@ -168,6 +168,10 @@ pub(crate) fn norm(
 
 /// Gradients of [`norm`]; `gradient` has the shape of `x`. One branch at a time: its values are recomputed, turned
 /// into their gradient, and spent on the filters and the input.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "the operands of the forward pass, its state and the gradient"
+)]
 pub(crate) fn norm_backward(
     level: Level,
     x: &[f32],

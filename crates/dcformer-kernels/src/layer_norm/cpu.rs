@@ -83,7 +83,7 @@ pub(crate) fn forward(
                     gamma,
                     beta,
                     epsilon,
-                })
+                });
             });
     }
     out

@@ -1,6 +1,6 @@
 //! Vectors of `f32` for each instruction set, behind one trait.
 //!
-//! A kernel is a struct with its arguments and a generic `run`; [`Level::run`] compiles it once per instruction set
+//! A kernel is a struct with its arguments and a generic `run`; `Level::run` compiles it once per instruction set
 //! and picks one at run time. Everything inside must inline into the function that enables the instruction set, hence
 //! `#[inline(always)]` throughout.
 

@@ -94,7 +94,7 @@ fn tensor<const D: usize>(values: &[f32], shape: [usize; D], device: &Device) ->
 }
 
 fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().to_vec().expect("f32 in, f32 out")
+    tensor.into_data().try_to_vec().expect("f32 in, f32 out")
 }
 
 /// Largest difference relative to the largest magnitude of `expected`.

@@ -64,7 +64,7 @@ impl Acquisition {
         let body = 2.0 * (patient.cage[0] + patient.muscle + patient.fat) + 50.0;
         let field = (body * scan.between(0.94, 1.1)).clamp(narrow, wide);
         let spacing = round_to(field / columns as f32, 1e-4);
-        let increment = *scan.pick(&config.slice_spacing_mm) as f32;
+        let increment = scan.pick(&config.slice_spacing_mm) as f32;
         let [low, high] = [
             thorax.z[0] - scan.between(2.0, 26.0),
             thorax.z[1] + scan.between(6.0, 30.0),
@@ -78,7 +78,7 @@ impl Acquisition {
         let half = 0.5 * (columns as f32 - 1.0) * spacing;
         let dose = scan.between(9.0, 24.0);
         let marked = scan.chance(0.45);
-        let (padding, intercept) = *scan.pick(&[
+        let (padding, intercept) = scan.pick(&[
             (-1024, -1024.0),
             (-2048, -1024.0),
             (-3024, -1024.0),

@@ -1,12 +1,12 @@
 //! Random numbers that depend on a key and a counter only, so that no phantom depends on another or on threads.
 //!
-//! SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", OOPSLA 2014).
+//! `SplitMix64` (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", OOPSLA 2014).
 
 use std::f32::consts::TAU;
 
 const INCREMENT: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// SplitMix64's output function: every bit of the input changes half of the output's bits.
+/// `SplitMix64`'s output function: every bit of the input changes half of the output's bits.
 pub(super) const fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -76,8 +76,8 @@ impl Random {
         low + self.below(high - low + 1)
     }
 
-    pub(super) fn pick<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
-        &choices[self.below(choices.len())]
+    pub(super) fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len())]
     }
 
     /// Uniform direction in space.

@@ -108,7 +108,7 @@ impl Scene {
             .par_chunks_exact_mut(columns * columns)
             .enumerate()
             .for_each_init(Canvas::default, |canvas, (k, slice)| {
-                self.slice(acquisition, canvas, k, slice)
+                self.slice(acquisition, canvas, k, slice);
             });
         voxels
     }
@@ -197,10 +197,10 @@ impl Scene {
                 let [x, y] = plane.point(i, j);
                 let point = [x, y, z];
                 let mut distance = stroke.shape.distance(point);
-                if let Some([amplitude, length]) = stroke.roughness {
-                    if distance.abs() < width + amplitude {
-                        distance += amplitude * noise(self.texture, point, length);
-                    }
+                if let Some([amplitude, length]) = stroke.roughness
+                    && distance.abs() < width + amplitude
+                {
+                    distance += amplitude * noise(self.texture, point, length);
                 }
                 let share = coverage(distance - 0.5 * reach, width).min(fullness);
                 if share > 0.0 {

@@ -265,7 +265,7 @@ fn sentences(report: &str) -> impl Iterator<Item = &str> {
             .is_none_or(char::is_whitespace)
     };
     let ends = report
-        .match_indices('.')
+        .match_indices(['.', '?', '!'])
         .filter(is_end)
         .map(|(index, _)| index + 1);
     let mut start = 0;
@@ -284,11 +284,11 @@ mod tests {
 
     #[test]
     fn sentences_end_at_full_stops_but_not_inside_numbers() {
-        let report = "A nodule of 7.5 mm. No effusion.  Heart is normal";
+        let report = "A nodule of 7.5 mm. Effusion?  Heart is normal";
         let found: Vec<&str> = sentences(report).collect();
         assert_eq!(
             found,
-            ["A nodule of 7.5 mm.", "No effusion.", "Heart is normal"]
+            ["A nodule of 7.5 mm.", "Effusion?", "Heart is normal"]
         );
         assert_eq!(sentences("").count(), 0);
         assert_eq!(sentences(" . ").collect::<Vec<_>>(), ["."]);

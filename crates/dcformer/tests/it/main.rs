@@ -2,12 +2,14 @@
 
 // Reading and writing weights, and what is said when they do not fit.
 mod checkpoint;
-// The recipes of the repository.
+// The recipes that come with the project.
 mod configs;
 // Values of the authors' code.
 mod golden;
 // Files that are damaged, or made to do harm.
 mod hostile;
+// Small runs on phantoms.
+mod training;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

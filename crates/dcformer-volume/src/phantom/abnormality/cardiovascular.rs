@@ -48,7 +48,7 @@ pub(super) fn arterial_calcification(drawing: &mut Drawing<'_>) -> Finding {
         }
     }
     drawing.strokes.extend(plaques);
-    let place = *drawing.random.pick(&[
+    let place = drawing.random.pick(&[
         "aorta",
         "thoracic aorta",
         "aortic arch and descending aorta",

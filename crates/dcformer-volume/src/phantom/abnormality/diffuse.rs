@@ -122,7 +122,7 @@ pub(super) fn peribronchial_thickening(drawing: &mut Drawing<'_>) -> Finding {
 /// Bronchi wider than their arteries, out to where none should be seen.
 pub(super) fn bronchiectasis(drawing: &mut Drawing<'_>) -> Finding {
     let sides = drawing.sides(0.6);
-    let lobe = *drawing
+    let lobe = drawing
         .random
         .pick(&[Lobe::Lower, Lobe::Lower, Lobe::Middle, Lobe::Upper]);
     let cystic = drawing.random.chance(0.35);

@@ -45,7 +45,7 @@ pub(super) fn atelectasis(drawing: &mut Drawing<'_>) -> Finding {
         }
     }
     let place = lobes_name(&lobes);
-    let form = *drawing
+    let form = drawing
         .random
         .pick(&["linear", "subsegmental", "plate-like", "band"]);
     Finding {
@@ -247,7 +247,7 @@ pub(super) fn consolidation(drawing: &mut Drawing<'_>) -> Finding {
     let mut size = 0.0_f32;
     for _ in 0..count {
         let side = drawing.side();
-        let lobe = *drawing
+        let lobe = drawing
             .random
             .pick(&[Lobe::Lower, Lobe::Lower, Lobe::Upper, Lobe::Middle]);
         let center = drawing

@@ -19,7 +19,7 @@ pub(super) fn hiatal_hernia(drawing: &mut Drawing<'_>) -> Finding {
     ];
     let radius = [size, 0.8 * size, 1.1 * size];
     let gravity = drawing.anatomy.patient.gravity();
-    let form = *drawing
+    let form = drawing
         .random
         .pick(&["air-fluid", "air-fluid", "solid", "fat"]);
     let shell = |margin: f32, hounsfield: f32| {

@@ -57,7 +57,7 @@ fn clinical_information(random: &mut Random, patient: &Patient) -> String {
         "Shortness of breath.",
     ];
     let sex = if patient.female { "female" } else { "male" };
-    let reason = *random.pick(&reasons);
+    let reason = random.pick(&reasons);
     if random.chance(0.3) {
         format!("{} year old {sex} patient. {reason}", patient.age)
     } else {
@@ -74,7 +74,7 @@ fn technique(random: &mut Random, patient: &Patient) -> String {
     } else {
         "without intravenous contrast material"
     };
-    let start = *random.pick(&[
+    let start = random.pick(&[
         "Images were taken",
         "Sections were obtained",
         "Axial sections were taken",
@@ -127,15 +127,15 @@ fn conclude(random: &mut Random, findings: &[Finding]) -> String {
             "Thorax CT examination within normal limits.",
             "Findings within normal limits.",
         ];
-        return (*random.pick(&calm)).into();
+        return (random.pick(&calm)).into();
     }
     let mut order: Vec<&Finding> = findings.iter().collect();
     random.shuffle(&mut order);
     let statement = |random: &mut Random, finding: &Finding| {
         if random.chance(PLAIN) {
-            plain(*random.pick(&PLAIN_PRESENT), finding.abnormality)
+            plain(random.pick(&PLAIN_PRESENT), finding.abnormality)
         } else {
-            fill(*random.pick(SUMMARY[finding.abnormality]), finding, random)
+            fill(random.pick(SUMMARY[finding.abnormality]), finding, random)
         }
     };
     order
@@ -147,17 +147,17 @@ fn conclude(random: &mut Random, findings: &[Finding]) -> String {
 
 fn present(random: &mut Random, finding: &Finding) -> String {
     if random.chance(PLAIN) {
-        plain(*random.pick(&PLAIN_PRESENT), finding.abnormality)
+        plain(random.pick(&PLAIN_PRESENT), finding.abnormality)
     } else {
-        fill(*random.pick(PRESENT[finding.abnormality]), finding, random)
+        fill(random.pick(PRESENT[finding.abnormality]), finding, random)
     }
 }
 
 fn absent(random: &mut Random, index: usize) -> String {
     if random.chance(PLAIN) {
-        plain(*random.pick(&PLAIN_ABSENT), index)
+        plain(random.pick(&PLAIN_ABSENT), index)
     } else {
-        capitalised(*random.pick(ABSENT[index]))
+        capitalised(random.pick(ABSENT[index]))
     }
 }
 
@@ -168,9 +168,9 @@ fn plain(template: &str, index: usize) -> String {
 /// Puts a finding's facts into a sentence.
 fn fill(template: &str, finding: &Finding, random: &mut Random) -> String {
     let degree = match finding.severity {
-        mild if mild < 0.45 => *random.pick(&["mild", "minimal", "slight"]),
+        mild if mild < 0.45 => random.pick(&["mild", "minimal", "slight"]),
         moderate if moderate < 0.75 => "moderate",
-        _ => *random.pick(&["marked", "prominent", "severe"]),
+        _ => random.pick(&["marked", "prominent", "severe"]),
     };
     let side = match finding.laterality {
         Laterality::Right => "right",
@@ -254,7 +254,7 @@ mod tests {
                     let text = fill(template, &example(index, laterality), &mut random);
                     assert!(!text.contains(['{', '}']), "{text}");
                     assert!(
-                        text.ends_with('.') && text.starts_with(char::is_uppercase),
+                        text.ends_with(['.', '?']) && text.starts_with(char::is_uppercase),
                         "{text}"
                     );
                 }

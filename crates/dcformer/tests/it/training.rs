@@ -1,0 +1,176 @@
+//! A small run learns from reports, and learns nothing from reports of other patients.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use burn::tensor::Device;
+use dcformer::detect::Detector;
+use dcformer::evaluate::{Bootstrap, Evaluation, Predictions, Threshold};
+use dcformer::models::Temperature;
+use dcformer::train::{
+    DataConfig, ModelChoice, Observer, OptimizerConfig, Outcome, ReportText, RunConfig, RunOptions,
+    Schedule, StepReport, TextChoice, TrainConfig, train,
+};
+use dcformer_volume::ct_rate::{self, Split};
+use dcformer_volume::dataset::{DataSet, Problem};
+use dcformer_volume::geometry::Shape3;
+use dcformer_volume::phantom::{DataSetConfig, PhantomConfig, write_ct_rate};
+use dcformer_volume::preprocess::{Fit, Preprocess};
+
+struct Silent;
+
+impl Observer for Silent {
+    fn problems(&self, problems: &[Problem], without_report: usize) {
+        panic!("{problems:?}, {without_report} without report");
+    }
+    fn reading(&self, _done: usize, _volumes: usize) {}
+    fn starting(&self, _step: u64, _steps: u64, _pairs: usize) {}
+    fn step(&self, _report: &StepReport) {}
+    fn checkpoint(&self, _step: u64) {}
+}
+
+/// A manifest of a data set, each volume with the report of the one `shift` places further on.
+fn write_manifest(path: &Path, data: &DataSet, shift: usize) {
+    let mut table = String::from("volume,patient,report\n");
+    let count = data.samples.len();
+    for (index, sample) in data.samples.iter().enumerate() {
+        let report = data.samples[(index + shift) % count]
+            .report
+            .as_deref()
+            .unwrap();
+        table += &format!(
+            "{},{},\"{report}\"\n",
+            sample.path.display(),
+            sample.patient
+        );
+    }
+    std::fs::write(path, table).unwrap();
+}
+
+fn config(train: PathBuf) -> RunConfig {
+    RunConfig {
+        seed: 5,
+        data: DataConfig::Manifest {
+            train,
+            validation: None,
+        },
+        model: ModelChoice {
+            layer_scale: Some(0.5),
+            temperature: Temperature::Learnable {
+                initial_log_scale: std::f64::consts::LN_10,
+            },
+            text: TextChoice::Scratch {
+                width: 64,
+                layers: 1,
+                heads: 2,
+                vocabulary: 1500,
+                tokens: 64,
+            },
+            ..ModelChoice::default()
+        },
+        preprocess: Preprocess {
+            fit: Fit::SpacingMm {
+                depth: 10.0,
+                height: 7.6,
+                width: 7.6,
+            },
+            shape: Shape3 {
+                depth: 32,
+                height: 48,
+                width: 48,
+            },
+            ..Preprocess::dcformer()
+        },
+        train: TrainConfig {
+            epochs: 16,
+            batch: 16,
+            report: ReportText::Sentences { most: 1 },
+            texts_per_volume: 4,
+            clip_gradient_norm: Some(1.0),
+            optimizer: OptimizerConfig {
+                learning_rate: Some(2e-3),
+                schedule: Schedule::Cosine,
+                warmup_steps: 10,
+                ..OptimizerConfig::default()
+            },
+            ..TrainConfig::default()
+        },
+        prompts: dcformer::text::Prompts::default(),
+    }
+}
+
+fn evaluate(config: &RunConfig, run: &Path, held_out: &DataSet) -> Evaluation {
+    let device = Device::flex();
+    let stop = AtomicBool::new(false);
+    let options = RunOptions {
+        device: device.clone(),
+        resume: false,
+        stop: &stop,
+    };
+    let Outcome::Complete(model) = train(config, run, &options, &Silent).unwrap() else {
+        panic!("nobody stopped the run")
+    };
+    let detector = Detector::new(&model, &device).unwrap();
+    let scores = detector.score(&held_out.samples, &|_| ()).unwrap().concat();
+    let labels = held_out
+        .samples
+        .iter()
+        .flat_map(|sample| sample.labels.clone())
+        .collect();
+    let predictions = Predictions::new(detector.names().to_vec(), scores, labels).unwrap();
+    let patients: Vec<&str> = held_out
+        .samples
+        .iter()
+        .map(|sample| sample.patient.as_str())
+        .collect();
+    Evaluation::new(
+        &predictions,
+        &patients,
+        Threshold::Half,
+        Bootstrap::default(),
+    )
+    .unwrap()
+}
+
+#[test]
+fn reports_teach_and_shuffled_reports_do_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let phantoms = folder.path().join("phantoms");
+    let set = DataSetConfig {
+        phantom: PhantomConfig {
+            columns: 64,
+            slice_spacing_mm: vec![8.0],
+            ..PhantomConfig::default()
+        },
+        train_patients: 160,
+        valid_patients: 80,
+        ..DataSetConfig::default()
+    };
+    write_ct_rate(&phantoms, &set, |_| ()).unwrap();
+    let read = |split| ct_rate::read(&phantoms, split, &ct_rate::Options::default()).unwrap();
+    let (training, held_out) = (read(Split::Train), read(Split::Validation));
+    let mean_auroc = |name: &str, shift: usize| {
+        let manifest = folder.path().join(format!("{name}.csv"));
+        write_manifest(&manifest, &training, shift);
+        let evaluation = evaluate(&config(manifest), &folder.path().join(name), &held_out);
+        (
+            evaluation.metrics.auroc_mean.unwrap(),
+            evaluation.intervals.auroc_mean.unwrap(),
+        )
+    };
+    let (own, own_interval) = mean_auroc("own", 0);
+    assert!(
+        own_interval.low > 0.5,
+        "own reports: {own} ({} to {})",
+        own_interval.low,
+        own_interval.high
+    );
+    let (other, interval) = mean_auroc("shuffled", 41);
+    assert!(
+        (interval.low..=interval.high).contains(&0.5),
+        "shuffled reports: {other} ({} to {})",
+        interval.low,
+        interval.high
+    );
+    assert!(own > other + 0.05, "own reports {own}, shuffled {other}");
+}
