@@ -183,7 +183,7 @@ impl Dcformer {
         }
     }
 
-    /// The `small` of the paper's table: attention in the last two stages, 7 taps in the others (BASELINES section 6). No
+    /// The `small` of the paper's table: attention in the last two stages, 7 taps in the others (SPEC section 2). No
     /// code or weights of it were published; only its cost is here.
     fn small_paper() -> Self {
         use Mixer::{Attention, Convolution};

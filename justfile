@@ -1,0 +1,38 @@
+# The commands of daily work. `just ci` is what a merge must pass.
+
+# Format, lints, documentation
+check:
+    cargo fmt --check
+    cargo clippy --release --workspace --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --quiet
+
+# All tests
+test:
+    cargo test --release
+
+# All of it, as a merge must pass it
+ci:
+    .ci/run
+
+# Documentation of all four crates, in the browser
+doc:
+    cargo doc --release --workspace --no-deps --open
+
+# Licences and sources of the dependencies (needs cargo-deny)
+deny:
+    cargo deny check licenses sources
+
+# Phantoms, training, report
+demo:
+    cargo run --release -- demo
+
+# A run of seconds on phantoms
+smoke:
+    cargo run --release -- phantom phantoms --train 24 --valid 12
+    cargo run --release -- train configs/smoke.toml --out run
+    cargo run --release -- evaluate --model run/model --data phantoms
+
+# Preprocessing against nibabel and PyTorch (needs benches/peers/requirements.txt)
+bench-preprocess:
+    cargo build --release -p dcformer-volume --example preprocess
+    python benches/peers/preprocess.py target/release/examples/preprocess
