@@ -3,7 +3,7 @@
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, backend_extension};
 
-use crate::{attention, dense_decomposed, depthwise_decomposed, layer_norm, max_pool, mlp};
+use crate::{attention, dense_decomposed, depthwise_decomposed, gelu, layer_norm, max_pool, mlp};
 
 /// The operations of this crate, as a backend sees them.
 ///
@@ -67,6 +67,11 @@ pub trait KernelOps: Backend {
         b2: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
         mlp::reference::forward::<Self>(x, w1, b1, w2, b2)
+    }
+
+    /// See [`gelu`](crate::gelu()).
+    fn exact_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        gelu::reference::forward::<Self>(x)
     }
 
     /// See [`layer_norm`](crate::layer_norm()).

@@ -8,6 +8,7 @@
 //! | [`depthwise_decomposed_norm`] | the same, each branch batch-normalised first | yes |
 //! | [`max_pool()`] | 3x3x3 maximum, stride 2 | yes |
 //! | [`mlp()`] | linear, GELU, linear | yes |
+//! | [`gelu()`] | the exact GELU, element by element | yes |
 //! | [`layer_norm()`] | mean 0, variance 1 over channels | yes |
 //! | [`packed_attention`] | attention within sequences laid end to end, no padding | yes |
 //!
@@ -20,6 +21,7 @@ mod backend;
 pub mod dense_decomposed;
 pub mod depthwise_decomposed;
 mod extension;
+pub mod gelu;
 mod geometry;
 pub mod layer_norm;
 mod math;
@@ -36,6 +38,7 @@ pub use attention::packed_attention;
 pub use dense_decomposed::{dense_decomposed_conv, dense_decomposed_norm};
 pub use depthwise_decomposed::{depthwise_decomposed_conv, depthwise_decomposed_norm};
 pub use extension::KernelOps;
+pub use gelu::gelu;
 pub use layer_norm::layer_norm;
 pub use max_pool::max_pool;
 pub use memory::keep_freed_memory;

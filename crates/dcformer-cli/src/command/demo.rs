@@ -166,10 +166,10 @@ fn run_config(phantoms: &Path, seed: u64) -> RunConfig {
             epochs: 20,
             batch: 16,
             report: ReportText::Sentences { most: 1 },
-            texts_per_volume: 4,
+            texts_per_volume: 8,
             clip_gradient_norm: Some(1.0),
             optimizer: OptimizerConfig {
-                learning_rate: Some(3e-3),
+                learning_rate: Some(2e-3),
                 schedule: Schedule::Cosine,
                 warmup_steps: 20,
                 ..OptimizerConfig::default()

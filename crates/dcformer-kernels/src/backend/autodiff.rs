@@ -17,7 +17,7 @@ use crate::geometry::Geometry;
 use crate::mlp::{self, cpu::Mlp};
 use crate::simd::Level;
 use crate::statistics::Statistics;
-use crate::{KernelOps, dense_decomposed, depthwise_decomposed, layer_norm, max_pool};
+use crate::{KernelOps, dense_decomposed, depthwise_decomposed, gelu, layer_norm, max_pool};
 
 /// What the backward pass of a normalised convolution needs: its operands and the batch statistics. The branches are
 /// recomputed; keeping them would cost three times the output.
@@ -198,6 +198,26 @@ impl Backward<Flex, 5> for MlpBackward {
         for ((parent, values), operand) in ops.parents.into_iter().zip(gradients).zip(&operands) {
             register!(grads, parent, values, operand.shape());
         }
+    }
+}
+
+#[derive(Debug)]
+struct Gelu;
+
+impl Backward<Flex, 1> for Gelu {
+    /// The input.
+    type State = NodeId;
+
+    fn backward(self, ops: Ops<NodeId, 1>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
+        let [node] = ops.parents;
+        let mut gradient = Values::of(&grads.consume::<Flex>(&ops.node)).to_vec();
+        let x: FlexTensor = checkpointer.retrieve_node_output(ops.state);
+        gelu::cpu::backward(
+            Level::current(),
+            &mut Values::of(&x).to_vec(),
+            &mut gradient,
+        );
+        register!(grads, node, gradient, x.shape());
     }
 }
 
@@ -447,6 +467,19 @@ impl<C: CheckpointStrategy> KernelOps for Autodiff<Flex, C> {
                 prep.finish(saved, forward([x, w1, b1, w2, b2]))
             }
             OpsKind::UnTracked(prep) => prep.finish(forward([x, w1, b1, w2, b2])),
+        }
+    }
+
+    fn exact_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        if !all_f32(&[x.primitive()]) {
+            return gelu::reference::forward::<Self>(x);
+        }
+        match Gelu.prepare::<C>([x.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(mut prep) => {
+                let saved = prep.checkpoint(&x);
+                prep.finish(saved, Flex::exact_gelu(x.into_primitive()))
+            }
+            OpsKind::UnTracked(prep) => prep.finish(Flex::exact_gelu(x.into_primitive())),
         }
     }
 

@@ -14,7 +14,7 @@ use crate::geometry::Geometry;
 use crate::mlp::{self, cpu::Mlp};
 use crate::simd::Level;
 use crate::statistics::Statistics;
-use crate::{KernelOps, layer_norm, max_pool};
+use crate::{KernelOps, gelu, layer_norm, max_pool};
 
 /// A tensor's values in row-major order; a copy only if it was a view of another order.
 pub(crate) struct Values(FlexTensor);
@@ -234,6 +234,15 @@ impl KernelOps for Flex {
         }
         .forward(Level::current());
         tensor(out, [rows, b2.len()])
+    }
+
+    fn exact_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        if !all_f32(&[&x]) {
+            return gelu::reference::forward::<Self>(x);
+        }
+        let mut values = Values::of(&x).to_vec();
+        gelu::cpu::forward(Level::current(), &mut values);
+        tensor(values, x.shape())
     }
 
     fn layer_norm_rows(

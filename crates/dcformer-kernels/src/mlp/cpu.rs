@@ -1,10 +1,8 @@
 //! The MLP on the CPU: two matrix products with the bias in their epilogue and a vectorised GELU between them.
 
-use rayon::prelude::*;
-
-use crate::math::normal_distribution;
+use crate::gelu;
 use crate::matmul::{Broadcast, Panels, Store, matmul, matmul_over_rows};
-use crate::simd::{Kernel, Level, Simd};
+use crate::simd::Level;
 
 /// The operands of one call. Every size in this file comes from here.
 #[derive(Clone, Copy, Debug)]
@@ -65,9 +63,7 @@ impl Mlp<'_> {
                 activations,
                 Store::Biased(self.b1),
             );
-            activations
-                .par_chunks_mut(VALUES_PER_TASK)
-                .for_each(|values| level.run(Gelu { values }));
+            gelu::cpu::forward(level, activations);
             matmul(
                 level,
                 Broadcast::rows(activations, hidden),
@@ -102,10 +98,7 @@ impl Mlp<'_> {
             &mut hidden_gradient,
             Store::Plain,
         );
-        activations
-            .par_chunks_mut(VALUES_PER_TASK)
-            .zip(hidden_gradient.par_chunks_mut(VALUES_PER_TASK))
-            .for_each(|(values, gradient)| level.run(GeluBackward { values, gradient }));
+        gelu::cpu::backward(level, &mut activations, &mut hidden_gradient);
 
         let w2 = matmul_over_rows(
             level,
@@ -149,50 +142,4 @@ pub(crate) fn sum_of_rows(values: &[f32], columns: usize) -> Vec<f32> {
         }
     }
     sums.into_iter().map(|sum| sum as f32).collect()
-}
-
-/// Values of one task of an element-wise pass: 64 KB, well inside a second-level cache.
-const VALUES_PER_TASK: usize = 16 * 1024;
-
-/// `values = gelu(values)`.
-struct Gelu<'a> {
-    values: &'a mut [f32],
-}
-
-impl Kernel for Gelu<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        for values in self.values.chunks_mut(S::LANES) {
-            let x = simd.load_partial(values);
-            let (cdf, _) = normal_distribution(simd, x);
-            simd.store_partial(simd.mul(x, cdf), values);
-        }
-    }
-}
-
-/// `gradient *= gelu'(values)`, then `values = gelu(values)`.
-struct GeluBackward<'a> {
-    values: &'a mut [f32],
-    gradient: &'a mut [f32],
-}
-
-impl Kernel for GeluBackward<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        for (values, gradient) in self
-            .values
-            .chunks_mut(S::LANES)
-            .zip(self.gradient.chunks_mut(S::LANES))
-        {
-            let x = simd.load_partial(values);
-            let (cdf, density) = normal_distribution(simd, x);
-            let slope = simd.mul_add(x, density, cdf);
-            simd.store_partial(simd.mul(simd.load_partial(gradient), slope), gradient);
-            simd.store_partial(simd.mul(x, cdf), values);
-        }
-    }
 }

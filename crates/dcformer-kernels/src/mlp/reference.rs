@@ -4,6 +4,8 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::Shape;
 
+use crate::gelu;
+
 /// See [`mlp`](super::mlp()).
 pub(crate) fn forward<B: Backend>(
     x: FloatTensor<B>,
@@ -13,13 +15,7 @@ pub(crate) fn forward<B: Backend>(
     b2: FloatTensor<B>,
 ) -> FloatTensor<B> {
     let hidden = linear::<B>(x, w1, b1);
-    // Composed from `erf`: the framework's own GELU has the gradient of the tanh form on some backends.
-    let scaled = B::float_mul_scalar(hidden.clone(), std::f64::consts::FRAC_1_SQRT_2.into());
-    let cdf = B::float_mul_scalar(
-        B::float_add_scalar(B::float_erf(scaled), 1.0.into()),
-        0.5.into(),
-    );
-    linear::<B>(B::float_mul(hidden, cdf), w2, b2)
+    linear::<B>(gelu::reference::forward::<B>(hidden), w2, b2)
 }
 
 fn linear<B: Backend>(

@@ -5,7 +5,7 @@ use burn::backend::TensorMetadata;
 use burn::tensor::Device;
 
 use super::*;
-use crate::{attention, dense_decomposed, depthwise_decomposed, layer_norm, max_pool, mlp};
+use crate::{attention, dense_decomposed, depthwise_decomposed, gelu, layer_norm, max_pool, mlp};
 
 /// Sums over up to a few thousand voxels in two different orders, and a division by a small deviation. Measured 2e-5
 /// at worst, on the case with the fewest voxels per statistic.
@@ -226,6 +226,32 @@ fn mlp_has_the_gradient_of_its_definition() {
             &definition,
         );
     }
+}
+
+#[test]
+fn gelu_has_the_gradient_and_the_values_of_its_definition() {
+    let operands = [Operand::new(
+        numbers(40_001, 1).iter().map(|x| 6.0 * x).collect(),
+        &[40_001, 1],
+    )];
+    let cotangent = numbers(40_001, 9);
+    let mut outputs = Vec::new();
+    let mut keep = |out: Primitive| {
+        outputs.push(values(Tensor::<2>::from_primitive::<Differentiated>(
+            out.clone(),
+        )));
+        out
+    };
+    let fast = gradients::<2>(&operands, &cotangent, |operands| {
+        let [x] = unpack(operands);
+        keep(<Differentiated as crate::KernelOps>::exact_gelu(x))
+    });
+    let definition = gradients::<2>(&operands, &cotangent, |operands| {
+        let [x] = unpack(operands);
+        keep(gelu::reference::forward::<Differentiated>(x))
+    });
+    compare("gelu", &["x"], &fast, &definition);
+    assert!(error(&outputs[0], &outputs[1]) < 1e-6);
 }
 
 #[test]

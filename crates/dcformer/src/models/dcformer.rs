@@ -8,8 +8,8 @@
 
 use burn::module::{Module, Param};
 use burn::nn::{Initializer, Linear, LinearConfig};
-use burn::tensor::{Device, Tensor, activation};
-use dcformer_kernels::{max_pool, mlp};
+use burn::tensor::{Device, Tensor};
+use dcformer_kernels::{gelu, max_pool, mlp};
 use serde::{Deserialize, Serialize};
 
 use super::cache::Cache;
@@ -240,7 +240,7 @@ impl Stem {
             let x = conv.forward(x, statistics);
             match self.activation {
                 StemActivation::None => x,
-                StemActivation::Gelu => activation::gelu(x),
+                StemActivation::Gelu => gelu(x),
             }
         })
     }

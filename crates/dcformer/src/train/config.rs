@@ -6,6 +6,7 @@ use dcformer_volume::preprocess::Preprocess;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::models::dcformer::StemActivation;
 use crate::models::{
     BertConfig, ClipConfig, DcformerEncoderConfig, ImageEncoderConfig, Reduction, Temperature,
     VectorQuantizerConfig,
@@ -170,6 +171,8 @@ pub struct ModelChoice {
     pub variant: String,
     /// What the scale of each block's residual branch starts from; absent for the authors' 1e-6.
     pub layer_scale: Option<f64>,
+    /// What follows each convolution of the stem: nothing, as in the authors' code, or a GELU, as in the paper's figure.
+    pub stem_activation: StemActivation,
     /// From a grid of features to one vector.
     pub reduction: Reduction,
     /// Codes of the vector quantizer that the authors' code has; absent for none, the paper's text.
@@ -188,6 +191,7 @@ impl Default for ModelChoice {
             encoder: "dcformer".to_owned(),
             variant: "nano".to_owned(),
             layer_scale: None,
+            stem_activation: StemActivation::None,
             reduction: Reduction::default(),
             quantizer: None,
             temperature: Temperature::AUTHORS,
@@ -207,6 +211,7 @@ impl ModelChoice {
             "dcformer" => {
                 let mut config = DcformerEncoderConfig::variant(&self.variant)?;
                 config.layer_scale = self.layer_scale.unwrap_or(config.layer_scale);
+                config.stem_activation = self.stem_activation;
                 Ok(ImageEncoderConfig::Dcformer(config))
             }
             other => Err(Error::RunField {
