@@ -2,7 +2,6 @@
 
 use super::anatomy::patient::Patient;
 use super::anatomy::thorax::{Field, Level, Side, Thorax};
-use super::random::mix;
 use super::scene::{Point, lerp, smoothstep};
 use super::texture::{cell, noise};
 
@@ -113,7 +112,7 @@ impl Parenchyma {
 }
 
 fn fissures(thorax: &Thorax, point: Point, value: f32, edge: f32) -> f32 {
-    const THICKNESS: f32 = 0.9;
+    const THICKNESS: f32 = 0.6;
     let oblique = 0.72 * thorax.oblique_fissure(point).abs();
     let horizontal = if point[0] < 0.0 && thorax.oblique_fissure(point) > 0.0 {
         thorax.horizontal_fissure(point).abs()
@@ -179,10 +178,9 @@ impl Emphysema {
             let rim = smoothstep(-1.3 * self.size, -0.9 * self.size, depth);
             rim * smoothstep(-0.45, -0.2, noise(self.seed, point, self.size))
         } else {
-            let size = self.size * (0.75 + 0.5 * (mix(self.seed) & 1) as f32);
-            smoothstep(-0.02, 0.22, noise(self.seed, point, size))
+            smoothstep(-0.1, 0.15, noise(self.seed, point, self.size))
         };
-        let general = lerp(value, -945.0, 0.55 * self.loss * zone);
+        let general = lerp(value, -955.0, 0.8 * self.loss * zone);
         lerp(general, -992.0, hole * zone * self.loss.max(0.45))
     }
 }

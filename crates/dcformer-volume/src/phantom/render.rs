@@ -15,7 +15,7 @@ const THICKEST_LAYER_MM: f32 = 3.2;
 const FAT: f32 = -98.0;
 const SKIN: f32 = 20.0;
 /// How far metal's artefacts reach, millimetres.
-const STREAK_REACH_MM: f32 = 75.0;
+const STREAK_REACH_MM: f32 = 95.0;
 
 /// Everything that is drawn.
 #[derive(Clone, Debug)]

@@ -26,7 +26,7 @@ pub(super) fn pericardial_effusion(drawing: &mut Drawing<'_>) -> Finding {
 
 /// Flat plaques on the walls of the aorta and of the arteries from its arch.
 pub(super) fn arterial_calcification(drawing: &mut Drawing<'_>) -> Finding {
-    let count = drawing.graded(9.0, 34.0) as usize;
+    let count = drawing.graded(18.0, 52.0) as usize;
     let aorta = &drawing.anatomy.aorta;
     let legs = aorta.len() - 1;
     let [root, end] = drawing.anatomy.aorta_radius;
@@ -64,12 +64,12 @@ fn plaque(drawing: &mut Drawing<'_>, center: [f32; 3], along: [f32; 3], radius: 
     let (sin, cos) = drawing.random.between(0.0, TAU).sin_cos();
     let out = add(scale(second, cos), scale(third, sin));
     let around = add(scale(third, cos), scale(second, -sin));
-    let size = drawing.graded(2.6, 5.2) * drawing.random.between(0.7, 1.4);
+    let size = drawing.graded(4.0, 8.0) * drawing.random.between(0.7, 1.4);
     let ellipsoid = Ellipsoid {
         center: add(center, scale(out, radius - 0.3)),
         axes: [out, along, around],
         radius: [
-            drawing.random.between(1.5, 2.5),
+            drawing.random.between(2.0, 3.2),
             1.3 * size,
             size.min(0.7 * radius),
         ],
@@ -91,14 +91,14 @@ pub(super) fn coronary_calcification(drawing: &mut Drawing<'_>) -> Finding {
     ];
     let courses = drawing.anatomy.heart.coronaries();
     let vessels = match drawing.severity {
-        mild if mild < 0.45 => 1,
-        moderate if moderate < 0.7 => 2,
+        mild if mild < 0.4 => 1,
+        moderate if moderate < 0.6 => 2,
         _ => 3,
     };
-    let radius = drawing.graded(1.5, 2.5);
+    let radius = drawing.graded(2.1, 3.4);
     let mut size = 0.0_f32;
     for course in courses.iter().take(vessels) {
-        let share = drawing.graded(0.3, 0.8);
+        let share = drawing.graded(0.5, 0.95);
         let legs = course.len() - 1;
         let mut leg = 0;
         while leg < (0.85 * legs as f32) as usize {

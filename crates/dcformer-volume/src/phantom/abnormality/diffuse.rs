@@ -11,21 +11,21 @@ use super::{Drawing, Finding, Laterality, OVER_VESSELS, laterality, lobe_name};
 pub(super) fn emphysema(drawing: &mut Drawing<'_>) -> Finding {
     let paraseptal = drawing.random.chance(0.25);
     let size = if paraseptal {
-        drawing.graded(11.0, 19.0)
+        drawing.graded(14.0, 22.0)
     } else {
-        drawing.graded(8.0, 15.0)
+        drawing.graded(10.0, 20.0)
     };
     drawing.parenchyma.emphysema = Some(Emphysema {
-        loss: drawing.graded(0.45, 1.0),
+        loss: drawing.graded(0.6, 1.0),
         size,
-        bottom: drawing.graded(0.5, 0.15),
+        bottom: drawing.graded(0.4, 0.05),
         paraseptal,
         seed: drawing.random.next(),
     });
     let bullae = if drawing.severity > 0.5 {
-        drawing.random.count(2, 6)
+        drawing.random.count(4, 10)
     } else {
-        drawing.random.count(0, 2)
+        drawing.random.count(1, 4)
     };
     for _ in 0..bullae {
         let anatomy = drawing.anatomy;
@@ -79,10 +79,10 @@ pub(super) fn pleural_effusion(drawing: &mut Drawing<'_>) -> Finding {
 
 /// Lobules of trapped air among normal ones.
 pub(super) fn mosaic_attenuation(drawing: &mut Drawing<'_>) -> Finding {
-    let size = drawing.random.between(20.0, 30.0);
+    let size = drawing.random.between(26.0, 40.0);
     drawing.parenchyma.mosaic = Some(Mosaic {
         size,
-        difference: drawing.graded(90.0, 190.0),
+        difference: drawing.graded(130.0, 260.0),
         dark: drawing.random.between(0.4, 0.6),
         seed: drawing.random.next(),
     });
@@ -91,7 +91,7 @@ pub(super) fn mosaic_attenuation(drawing: &mut Drawing<'_>) -> Finding {
 
 /// Thick sleeves around the bronchi.
 pub(super) fn peribronchial_thickening(drawing: &mut Drawing<'_>) -> Finding {
-    let wall = drawing.graded(2.2, 4.2);
+    let wall = drawing.graded(3.0, 5.4);
     let mut strokes = Vec::new();
     for side in [Side::Right, Side::Left] {
         let root = hilum(&drawing.anatomy.thorax, side);
@@ -99,7 +99,7 @@ pub(super) fn peribronchial_thickening(drawing: &mut Drawing<'_>) -> Finding {
         leaves.extend(lung_points(
             &drawing.anatomy.thorax,
             side,
-            14,
+            22,
             12.0,
             &mut drawing.random,
         ));
@@ -125,12 +125,12 @@ pub(super) fn bronchiectasis(drawing: &mut Drawing<'_>) -> Finding {
     let lobe = drawing
         .random
         .pick(&[Lobe::Lower, Lobe::Lower, Lobe::Middle, Lobe::Upper]);
-    let cystic = drawing.random.chance(0.35);
-    let widest = drawing.graded(3.6, 6.4);
+    let cystic = drawing.random.chance(0.45);
+    let widest = drawing.graded(5.0, 8.0);
     let mut strokes = Vec::new();
     for &side in &sides {
         let anatomy = drawing.anatomy;
-        let count = drawing.graded(6.0, 13.0) as usize;
+        let count = drawing.graded(9.0, 18.0) as usize;
         let leaves: Vec<Point> = (0..count)
             .map(|_| anatomy.point_in_lobe(&mut drawing.random, 9.0, side, lobe))
             .collect();

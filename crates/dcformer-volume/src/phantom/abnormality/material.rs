@@ -2,15 +2,19 @@
 
 use std::f32::consts::TAU;
 
+use super::super::anatomy::Anatomy;
 use super::super::anatomy::skeleton::sternum_point;
 use super::super::anatomy::thorax::Side;
 use super::super::scene::{
-    Ellipsoid, Layer, Paint, Point, Shape, Stroke, add, frame, normalised, path, scale, tubes,
+    Ellipsoid, Layer, Paint, Point, Shape, Stroke, add, frame, lerp, normalised, path, tubes,
 };
 use super::{Drawing, Finding, laterality};
 
 const METAL: Paint = Paint::Over(3_000.0);
 const PLASTIC: Paint = Paint::Over(900.0);
+
+/// Share of patients with an implant who are monitored too.
+const MONITORED: f32 = 0.6;
 
 /// Port, pacemaker, wires of an opened breast bone, screws in the spine, or electrodes.
 pub(super) fn medical_material(drawing: &mut Drawing<'_>) -> Finding {
@@ -26,6 +30,9 @@ pub(super) fn medical_material(drawing: &mut Drawing<'_>) -> Finding {
         8 => (spinal_fixation(drawing), 45.0, vec![]),
         _ => (electrodes(drawing), 14.0, vec![]),
     };
+    if form != ELECTRODES && drawing.random.chance(MONITORED) {
+        electrodes(drawing);
+    }
     Finding {
         form,
         ..drawing.finding(laterality(sides), "", size)
@@ -59,7 +66,7 @@ fn port(drawing: &mut Drawing<'_>, side: Side) -> &'static str {
             radius: [7.0 + margin, 14.0 + margin, 14.0 + margin],
         })
     };
-    drawing.push(Stroke::new(Layer::Devices, chamber(0.0), METAL).with_streaks(160.0));
+    drawing.push(Stroke::new(Layer::Devices, chamber(0.0), METAL).with_streaks(260.0));
     drawing.push(Stroke::new(
         Layer::Devices,
         chamber(-4.5),
@@ -73,7 +80,7 @@ fn port(drawing: &mut Drawing<'_>, side: Side) -> &'static str {
     ];
     let mut course = vec![center, neck];
     course.extend(vein.iter().take(vein.len() * 3 / 4).step_by(2));
-    let catheter = tubes(Layer::Devices, &path(&course, 3), [1.7, 1.7], PLASTIC);
+    let catheter = tubes(Layer::Devices, &path(&course, 3), [2.2, 2.2], PLASTIC);
     drawing.strokes.extend(catheter);
     "port catheter"
 }
@@ -85,7 +92,7 @@ fn pacemaker(drawing: &mut Drawing<'_>) -> &'static str {
         axes: frame(out),
         radius: [6.5, 24.0, 21.0],
     };
-    drawing.push(Stroke::new(Layer::Devices, Shape::Ellipsoid(body), METAL).with_streaks(260.0));
+    drawing.push(Stroke::new(Layer::Devices, Shape::Ellipsoid(body), METAL).with_streaks(420.0));
     let vein = drawing.anatomy.superior_vena_cava.clone();
     let heart = &drawing.anatomy.heart;
     let apex = heart.surface(0.5, 1.2, -10.0 * heart.size);
@@ -98,7 +105,7 @@ fn pacemaker(drawing: &mut Drawing<'_>) -> &'static str {
         ];
         course.extend(vein.iter().skip(2).step_by(3));
         course.push(tip);
-        let lead = tubes(Layer::Devices, &path(&course, 3), [1.2, 1.2], METAL);
+        let lead = tubes(Layer::Devices, &path(&course, 3), [1.7, 1.7], METAL);
         drawing.strokes.extend(lead);
         drawing.push(Stroke::ball(Layer::Devices, tip, [2.6; 3], METAL).with_streaks(90.0));
     }
@@ -122,14 +129,14 @@ fn sternal_wires(drawing: &mut Drawing<'_>) -> &'static str {
                 Layer::Devices,
                 point(step),
                 point(step + 1),
-                [1.5, 1.5],
+                [2.0, 2.0],
                 METAL,
             ));
         }
         // The twisted ends in front.
         let knot = add(center, [drawing.random.between(-4.0, 4.0), -10.5, 0.0]);
         drawing
-            .push(Stroke::ball(Layer::Devices, knot, [3.2, 2.4, 2.8], METAL).with_streaks(120.0));
+            .push(Stroke::ball(Layer::Devices, knot, [3.2, 2.4, 2.8], METAL).with_streaks(180.0));
     }
     // The heart was operated on: clips along the graft.
     for _ in 0..drawing.random.count(2, 5) {
@@ -155,7 +162,7 @@ fn spinal_fixation(drawing: &mut Drawing<'_>) -> &'static str {
             let tip = [level.shift_x + 5.0 * sign, level.spine_y - 6.0, level.z];
             let head = [level.shift_x + 17.0 * sign, level.spine_y + 36.0, level.z];
             strokes.push(
-                Stroke::tube(Layer::Devices, tip, head, [2.6, 3.0], METAL).with_streaks(150.0),
+                Stroke::tube(Layer::Devices, tip, head, [2.6, 3.0], METAL).with_streaks(240.0),
             );
             heads.push(head);
         }
@@ -165,41 +172,54 @@ fn spinal_fixation(drawing: &mut Drawing<'_>) -> &'static str {
     "spinal fixation"
 }
 
+const ELECTRODES: &str = "monitoring electrodes";
+
+/// Electrodes on the skin of the chest, with cables that run over it to one plug.
 fn electrodes(drawing: &mut Drawing<'_>) -> &'static str {
-    let anatomy = drawing.anatomy;
-    let places = [
-        (-0.75, 0.82),
-        (0.75, 0.82),
+    const PLACES: [(f32, f32); 8] = [
+        (-0.75, 0.80),
+        (0.75, 0.80),
         (-0.6, 0.22),
         (0.8, 0.25),
         (0.1, 0.5),
         (0.45, 0.36),
+        (-0.3, 0.45),
+        (0.65, 0.48),
     ];
-    for (x, t) in places {
-        let z = anatomy
-            .thorax
-            .height(t + drawing.random.between(-0.04, 0.04));
-        let level = anatomy.thorax.level(z);
-        let x = x * anatomy.patient.cage[0];
-        let mut y = 0.0;
-        while anatomy.thorax.body(&level, x, y) < 1.5 && y > -280.0 {
-            y -= 1.0;
-        }
-        let skin = [x + level.shift_x, y, z];
+    let anatomy = drawing.anatomy;
+    let plug = [drawing.random.between(-0.4, 0.4), -0.05];
+    for (x, t) in PLACES {
+        let t = t + drawing.random.between(-0.04, 0.04);
+        let x = x + drawing.random.between(-0.06, 0.06);
         let disc = Ellipsoid {
-            center: skin,
+            center: skin(anatomy, [x, t], 1.5),
             axes: frame([0.0, 1.0, 0.0]),
-            radius: [2.6, 8.0, 8.0],
+            radius: [3.2, 10.0, 10.0],
         };
-        drawing.push(Stroke::new(Layer::Devices, Shape::Ellipsoid(disc), METAL).with_streaks(80.0));
-        let away = add(skin, scale([0.3, -0.05, 0.9], 70.0));
-        let cable = tubes(
-            Layer::Devices,
-            &path(&[skin, add(skin, [4.0, -6.0, 20.0]), away], 3),
-            [1.3, 1.3],
-            PLASTIC,
+        drawing.push(
+            Stroke::new(Layer::Devices, Shape::Ellipsoid(disc), METAL).with_streaks(120.0),
         );
-        drawing.strokes.extend(cable);
+        let steps = 7;
+        let cable: Vec<Point> = (0..=steps)
+            .map(|step| {
+                let at = step as f32 / steps as f32;
+                skin(anatomy, [lerp(x, plug[0], at), lerp(t, plug[1], at)], 4.0)
+            })
+            .collect();
+        let strokes = tubes(Layer::Devices, &cable, [2.4, 2.4], PLASTIC);
+        drawing.strokes.extend(strokes);
     }
-    "electrodes"
+    ELECTRODES
+}
+
+/// The skin of the front at a sideways position (in half widths of the chest) and a relative height, `above` it in
+/// millimetres.
+fn skin(anatomy: &Anatomy, [x, t]: [f32; 2], above: f32) -> Point {
+    let level = anatomy.thorax.level(anatomy.thorax.height(t));
+    let x = x * anatomy.patient.cage[0];
+    let mut y = 0.0;
+    while anatomy.thorax.body(&level, x, y) < above && y > -280.0 {
+        y -= 1.0;
+    }
+    [x + level.shift_x, y, level.z]
 }

@@ -8,7 +8,7 @@ use super::{Drawing, Finding, Laterality};
 /// Stomach behind the heart, with air above fluid, or with food or fat.
 pub(super) fn hiatal_hernia(drawing: &mut Drawing<'_>) -> Finding {
     let thorax = &drawing.anatomy.thorax;
-    let size = drawing.graded(19.0, 40.0);
+    let size = drawing.graded(25.0, 46.0);
     let t = drawing.random.between(0.22, 0.30) + 0.0015 * size;
     let level = thorax.level(thorax.height(t));
     let sideways = drawing.random.between(-8.0, 12.0) + 0.15 * size;
@@ -108,14 +108,14 @@ pub(super) fn lymphadenopathy(drawing: &mut Drawing<'_>) -> Finding {
         (armpit(Side::Left), "axillary"),
     ];
     drawing.random.shuffle(&mut stations);
-    let count = drawing.graded(4.0, 11.0) as usize;
+    let count = drawing.graded(6.0, 13.99) as usize;
     let calcified = drawing.random.chance(0.12);
     let mut largest = 0.0_f32;
     for (place, _) in stations.iter().take(count) {
-        let radius = drawing.graded(7.5, 14.5) * drawing.random.between(0.8, 1.25);
+        let radius = drawing.graded(9.5, 18.0) * drawing.random.between(0.8, 1.25);
         largest = largest.max(2.0 * radius);
         // Nodes come in clusters.
-        for member in 0..drawing.random.count(1, 2) {
+        for member in 0..drawing.random.count(1, 3) {
             let shrink = if member == 0 { 1.0 } else { 0.75 };
             let offset = scale(
                 drawing.random.direction(),

@@ -103,7 +103,7 @@ impl Drawing<'_> {
 
 /// How bad an abnormality is: mild ones are few, as in reports that mention it.
 fn severity(random: &mut Random) -> f32 {
-    0.2 + 0.8 * random.uniform().powf(0.6)
+    0.25 + 0.75 * random.uniform().sqrt()
 }
 
 /// What abnormalities change about the whole patient, before anything is drawn. `random` is the stream of the findings.
@@ -117,13 +117,13 @@ pub(super) fn change_patient(
         labels[index].then(|| severity(&mut own_stream(random, index, scan).stream(1)))
     };
     if let Some(severity) = draw(CARDIOMEGALY) {
-        patient.cardiothoracic_ratio = lerp(0.54, 0.66, severity);
+        patient.cardiothoracic_ratio = lerp(0.54, 0.63, severity);
     }
     if let Some(severity) = draw(PERICARDIAL_EFFUSION) {
         patient.pericardial_fluid = lerp(6.0, 20.0, severity);
     }
     if let Some(severity) = draw(EMPHYSEMA) {
-        let drop = lerp(2.0, 10.0, severity);
+        let drop = lerp(4.0, 16.0, severity);
         patient.dome_lift = patient.dome_lift.map(|lift| lift - drop);
     }
 }
