@@ -196,9 +196,8 @@ fn electrodes(drawing: &mut Drawing<'_>) -> &'static str {
             axes: frame([0.0, 1.0, 0.0]),
             radius: [3.2, 10.0, 10.0],
         };
-        drawing.push(
-            Stroke::new(Layer::Devices, Shape::Ellipsoid(disc), METAL).with_streaks(120.0),
-        );
+        drawing
+            .push(Stroke::new(Layer::Devices, Shape::Ellipsoid(disc), METAL).with_streaks(120.0));
         let steps = 7;
         let cable: Vec<Point> = (0..=steps)
             .map(|step| {
