@@ -14,7 +14,7 @@ const METAL: Paint = Paint::Over(3_000.0);
 const PLASTIC: Paint = Paint::Over(900.0);
 
 /// Share of patients with an implant who are monitored too.
-const MONITORED: f32 = 0.6;
+const MONITORED: f32 = 0.8;
 
 /// Port, pacemaker, wires of an opened breast bone, screws in the spine, or electrodes.
 pub(super) fn medical_material(drawing: &mut Drawing<'_>) -> Finding {
