@@ -138,6 +138,17 @@ pub enum Error {
         path: PathBuf,
     },
 
+    /// Phantoms are asked for that no scanner makes.
+    #[error("phantoms: `{field}` is {found}, expected {expected}")]
+    PhantomConfig {
+        /// Field of the configuration.
+        field: &'static str,
+        /// Its value.
+        found: String,
+        /// What would be right.
+        expected: &'static str,
+    },
+
     /// A field of the preprocessing configuration has a value that cannot be carried out.
     #[error("preprocessing: `{field}` is {found}, expected {expected}")]
     PreprocessField {

@@ -70,10 +70,10 @@ impl Acquisition {
             thorax.z[1] + scan.between(6.0, 30.0),
         ];
         let slices = ((high - low) / increment).ceil().max(1.0) as usize;
-        let angle = (3.5 * scan.normal()).clamp(-9.0, 9.0).to_radians();
+        let angle = (2.5 * scan.normal()).clamp(-9.0, 9.0).to_radians();
         let [dx, dy] = [
-            9.0 * scan.normal().clamp(-2.0, 2.0),
-            8.0 * scan.normal().clamp(-2.0, 2.0),
+            6.0 * scan.normal().clamp(-2.0, 2.0),
+            6.0 * scan.normal().clamp(-2.0, 2.0),
         ];
         let half = 0.5 * (columns as f32 - 1.0) * spacing;
         let dose = scan.between(9.0, 24.0);

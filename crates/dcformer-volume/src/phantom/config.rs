@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::labels::Frequencies;
+use crate::{Error, Result};
 
 /// How phantoms look.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,6 +53,35 @@ impl PhantomConfig {
             slice_spacing_mm: vec![1.0, 1.5],
             ..Self::default()
         }
+    }
+
+    /// Refuses what no scanner makes.
+    pub(super) fn check(&self) -> Result<()> {
+        let refuse = |field, found: String, expected| {
+            Err(Error::PhantomConfig {
+                field,
+                found,
+                expected,
+            })
+        };
+        if !(16..=2_048).contains(&self.columns) {
+            return refuse("columns", self.columns.to_string(), "16 to 2048");
+        }
+        let [narrow, wide] = self.field_of_view_mm;
+        if !(narrow >= 50.0 && wide >= narrow && wide <= 1_000.0) {
+            let found = format!("{narrow} to {wide}");
+            return refuse(
+                "field_of_view_mm",
+                found,
+                "two rising numbers from 50 to 1000",
+            );
+        }
+        let sound = |spacing: &f64| (0.2..=20.0).contains(spacing);
+        if self.slice_spacing_mm.is_empty() || !self.slice_spacing_mm.iter().all(sound) {
+            let found = format!("{:?}", self.slice_spacing_mm);
+            return refuse("slice_spacing_mm", found, "numbers from 0.2 to 20");
+        }
+        Ok(())
     }
 }
 

@@ -94,6 +94,9 @@ pub struct Image {
 }
 
 /// Phantom number `index`: the first image of that patient.
+///
+/// # Panics
+/// If the configuration asks for slices without voxels or gives no spacing; [`write_ct_rate`] refuses such ones.
 pub fn generate(config: &PhantomConfig, seed: u64, index: u64) -> Phantom {
     generate_image(
         config,

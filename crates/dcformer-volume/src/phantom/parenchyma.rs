@@ -83,7 +83,7 @@ impl Parenchyma {
         let sink = dependent.clamp(-1.0, 1.0);
         let full = patient.breath;
         let mut value =
-            lerp(-800.0, -868.0, full) + lerp(42.0, 22.0, full) * sink + 10.0 * fine + 9.0 * coarse;
+            lerp(-765.0, -835.0, full) + lerp(42.0, 22.0, full) * sink + 10.0 * fine + 9.0 * coarse;
         // The last millimetres at the dependent pleura are never quite open.
         value += lerp(70.0, 25.0, full)
             * smoothstep(0.55, 1.0, sink)
@@ -144,11 +144,11 @@ impl Mosaic {
     fn at(&self, point: Point) -> f32 {
         let cell = cell(self.seed, point, self.size);
         let dark = ((cell.id >> 32) as f32 / 4_294_967_296.0) < self.dark;
-        // Zero mean over the lung would need the share; the mean shifts as in air trapping, which is the point.
+        // Lobules that are dense hold the blood that the others lack.
         if dark {
-            -0.4 * self.difference
+            -0.2 * self.difference
         } else {
-            0.6 * self.difference
+            0.8 * self.difference
         }
     }
 }

@@ -257,7 +257,7 @@ impl Scene {
         canvas.lung.clear();
         canvas.lung.resize(count, 0.0);
         let level = self.thorax.level(z);
-        let reach = self.thorax.reach();
+        let reach = self.thorax.reach(&level);
         canvas
             .fine
             .fill(self.texture, reach.map(|side| -side), reach, z, 6.5);
@@ -265,32 +265,35 @@ impl Scene {
             .coarse
             .fill(self.texture ^ 1, reach.map(|side| -side), reach, z, 21.0);
         let edge = acquisition.edge_mm;
+        let far = |x: f32, y: f32| x.abs() > reach[0] || y.abs() > reach[1];
         for j in 0..plane.columns {
             for i in 0..plane.columns {
                 let [x, y] = plane.point(i, j);
                 let x = x - level.shift_x;
                 let voxel = j * plane.columns + i;
-                let cage = self.thorax.cage(&level, x, y);
-                let textures = [canvas.fine.at(x, y), canvas.coarse.at(x, y)];
-                if cage < -edge {
-                    (canvas.hounsfield[voxel], canvas.lung[voxel]) =
-                        self.inside(&level, [x, y], cage, textures, edge);
-                    continue;
-                }
-                let body = self.thorax.body(&level, x, y);
+                let body = if far(x, y) {
+                    f32::INFINITY
+                } else {
+                    self.thorax.body(&level, x, y)
+                };
                 if body > edge {
                     canvas.hounsfield[voxel] = acquisition.table(i, j);
                     continue;
                 }
-                let wall = self.wall(&level, [x, y], [body, cage], textures, edge);
+                let textures = [canvas.fine.at(x, y), canvas.coarse.at(x, y)];
+                let cage = self.thorax.cage(&level, x, y);
                 let inside = coverage(cage, edge);
+                let mut value = 0.0;
                 if inside > 0.0 {
-                    let (value, lung) = self.inside(&level, [x, y], cage, textures, edge);
-                    canvas.hounsfield[voxel] = lerp(wall, value, inside);
+                    let (inner, lung) = self.inside(&level, [x, y], cage, textures, edge);
+                    value = inner;
                     canvas.lung[voxel] = lung * inside;
-                } else {
-                    canvas.hounsfield[voxel] = wall;
                 }
+                if inside < 1.0 {
+                    let wall = self.wall(&level, [x, y], [body, cage], textures, edge);
+                    value = lerp(wall, value, inside);
+                }
+                canvas.hounsfield[voxel] = value;
             }
         }
     }

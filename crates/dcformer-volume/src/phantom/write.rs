@@ -66,12 +66,13 @@ struct Entry {
 /// from any thread. A set that was there is replaced; tables are written last, so that a set without them is unfinished.
 ///
 /// # Errors
-/// If the folder holds anything but a set of phantoms, or something cannot be written.
+/// If the configuration makes no sense, the folder holds anything but a set of phantoms, or something cannot be written.
 pub fn write_ct_rate(
     folder: &Path,
     config: &DataSetConfig,
     progress: impl Fn(Progress) + Sync,
 ) -> Result<WrittenSet> {
+    config.phantom.check()?;
     claim(folder)?;
     let entries = entries(config);
     for entry in &entries {

@@ -26,7 +26,7 @@ pub(super) fn pericardial_effusion(drawing: &mut Drawing<'_>) -> Finding {
 
 /// Flat plaques on the walls of the aorta and of the arteries from its arch.
 pub(super) fn arterial_calcification(drawing: &mut Drawing<'_>) -> Finding {
-    let count = drawing.graded(18.0, 52.0) as usize;
+    let count = drawing.graded(28.0, 70.0) as usize;
     let aorta = &drawing.anatomy.aorta;
     let legs = aorta.len() - 1;
     let [root, end] = drawing.anatomy.aorta_radius;
@@ -69,7 +69,7 @@ fn plaque(drawing: &mut Drawing<'_>, center: [f32; 3], along: [f32; 3], radius: 
         center: add(center, scale(out, radius - 0.3)),
         axes: [out, along, around],
         radius: [
-            drawing.random.between(2.0, 3.2),
+            drawing.random.between(2.6, 4.0),
             1.3 * size,
             size.min(0.7 * radius),
         ],
@@ -95,7 +95,7 @@ pub(super) fn coronary_calcification(drawing: &mut Drawing<'_>) -> Finding {
         moderate if moderate < 0.6 => 2,
         _ => 3,
     };
-    let radius = drawing.graded(2.1, 3.4);
+    let radius = drawing.graded(2.6, 4.0);
     let mut size = 0.0_f32;
     for course in courses.iter().take(vessels) {
         let share = drawing.graded(0.5, 0.95);

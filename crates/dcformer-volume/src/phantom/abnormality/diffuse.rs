@@ -5,7 +5,7 @@ use super::super::anatomy::tree::Tree;
 use super::super::anatomy::{airway, hilum, lung_points};
 use super::super::parenchyma::{Effusion, Emphysema, Mosaic, Septa};
 use super::super::scene::{Layer, Paint, Point, Stroke, add};
-use super::{Drawing, Finding, Laterality, OVER_VESSELS, laterality, lobe_name};
+use super::{Drawing, Finding, Laterality, OVER_VESSELS, UNDER_VESSELS, laterality, lobe_name};
 
 /// Holes in the parenchyma, mostly of the upper lobes, and bullae.
 pub(super) fn emphysema(drawing: &mut Drawing<'_>) -> Finding {
@@ -16,7 +16,7 @@ pub(super) fn emphysema(drawing: &mut Drawing<'_>) -> Finding {
         drawing.graded(10.0, 20.0)
     };
     drawing.parenchyma.emphysema = Some(Emphysema {
-        loss: drawing.graded(0.6, 1.0),
+        loss: drawing.graded(0.7, 1.0),
         size,
         bottom: drawing.graded(0.4, 0.05),
         paraseptal,
@@ -82,7 +82,7 @@ pub(super) fn mosaic_attenuation(drawing: &mut Drawing<'_>) -> Finding {
     let size = drawing.random.between(26.0, 40.0);
     drawing.parenchyma.mosaic = Some(Mosaic {
         size,
-        difference: drawing.graded(130.0, 260.0),
+        difference: drawing.graded(180.0, 330.0),
         dark: drawing.random.between(0.4, 0.6),
         seed: drawing.random.next(),
     });
@@ -121,7 +121,7 @@ pub(super) fn peribronchial_thickening(drawing: &mut Drawing<'_>) -> Finding {
 
 /// Bronchi wider than their arteries, out to where none should be seen.
 pub(super) fn bronchiectasis(drawing: &mut Drawing<'_>) -> Finding {
-    let sides = drawing.sides(0.6);
+    let sides = drawing.sides(0.75);
     let lobe = drawing
         .random
         .pick(&[Lobe::Lower, Lobe::Lower, Lobe::Middle, Lobe::Upper]);
@@ -130,7 +130,7 @@ pub(super) fn bronchiectasis(drawing: &mut Drawing<'_>) -> Finding {
     let mut strokes = Vec::new();
     for &side in &sides {
         let anatomy = drawing.anatomy;
-        let count = drawing.graded(9.0, 18.0) as usize;
+        let count = drawing.graded(16.0, 28.0) as usize;
         let leaves: Vec<Point> = (0..count)
             .map(|_| anatomy.point_in_lobe(&mut drawing.random, 9.0, side, lobe))
             .collect();
@@ -143,7 +143,11 @@ pub(super) fn bronchiectasis(drawing: &mut Drawing<'_>) -> Finding {
         for (from, to, radius) in tree.segments() {
             // Wide to the end: a cylinder, not a cone.
             let radius = radius.map(|value| (value + 0.55 * widest).min(widest));
-            airway(from, to, radius, 1.5, &mut strokes);
+            airway(from, to, radius, 2.0, &mut strokes);
+            // The lung between wide bronchi is crowded and inflamed.
+            let around = radius.map(|value| value + 8.0);
+            let haze = Paint::DenserLung(-620.0);
+            strokes.push(Stroke::tube(UNDER_VESSELS, from, to, around, haze).blurred(7.0));
             let beside = [0.0, -(radius[1] + 3.2), 1.0];
             let artery = Paint::DenserLung(anatomy.patient.blood);
             strokes.push(Stroke::tube(

@@ -34,7 +34,7 @@ pub(super) fn atelectasis(drawing: &mut Drawing<'_>) -> Finding {
             let plate = Ellipsoid {
                 center,
                 axes: frame(normalised(tilt)),
-                radius: [drawing.graded(3.0, 5.5), long, 0.65 * long],
+                radius: [drawing.graded(4.0, 7.5), long, 0.65 * long],
             };
             let stroke = Stroke::new(
                 OVER_VESSELS,
@@ -58,12 +58,12 @@ pub(super) fn atelectasis(drawing: &mut Drawing<'_>) -> Finding {
 /// Round lesions of up to 30 mm.
 pub(super) fn nodules(drawing: &mut Drawing<'_>) -> Finding {
     let count = match drawing.random.below(10) {
-        0..=1 => 1,
-        2..=5 => drawing.random.count(2, 5),
-        _ => drawing.random.count(6, 16),
+        0..=1 => drawing.random.count(1, 2),
+        2..=5 => drawing.random.count(3, 7),
+        _ => drawing.random.count(8, 20),
     };
     // Single ones are seen because they are large.
-    let largest = drawing.graded(7.0, 13.5) * if count == 1 { 1.1 } else { 0.95 };
+    let largest = drawing.graded(8.0, 13.5) * if count == 1 { 1.1 } else { 0.95 };
     let calcified = drawing.random.chance(0.15);
     let mut lobes = Vec::new();
     for index in 0..count {
@@ -122,7 +122,7 @@ fn spicules(drawing: &mut Drawing<'_>, center: Point, radius: f32) {
 
 /// Patches of ground glass through which vessels stay visible.
 pub(super) fn opacity(drawing: &mut Drawing<'_>) -> Finding {
-    let count = drawing.random.count(3, drawing.graded(5.0, 10.0) as usize);
+    let count = drawing.random.count(5, drawing.graded(7.0, 12.0) as usize);
     let both = count > 3 || drawing.random.chance(0.4);
     let side = drawing.side();
     let peripheral = drawing.random.chance(0.7);
@@ -141,14 +141,14 @@ pub(super) fn opacity(drawing: &mut Drawing<'_>) -> Finding {
             point[0] * side.sign() > 0.0 && (!peripheral || outside)
         });
         lobes.push(anatomy.thorax.lobe(center));
-        let radius = drawing.graded(20.0, 38.0) * drawing.random.between(0.75, 1.3);
+        let radius = drawing.graded(25.0, 42.0) * drawing.random.between(0.75, 1.3);
         size = size.max(2.0 * radius);
         let shape = Ellipsoid {
             center,
             axes: frame(drawing.random.direction()),
             radius: [1.2, 1.0, 0.85].map(|factor| factor * radius),
         };
-        let density = drawing.graded(260.0, 430.0) * drawing.random.between(0.85, 1.15);
+        let density = drawing.graded(280.0, 430.0) * drawing.random.between(0.85, 1.15);
         let stroke = Stroke::new(
             UNDER_VESSELS,
             Shape::Ellipsoid(shape),
@@ -171,12 +171,12 @@ pub(super) fn opacity(drawing: &mut Drawing<'_>) -> Finding {
 
 /// Scars: bands from the pleura inwards and a cap of thick pleura, mostly at the top.
 pub(super) fn fibrotic_sequela(drawing: &mut Drawing<'_>) -> Finding {
-    let sides = drawing.sides(0.65);
-    let apical = drawing.random.chance(0.88);
+    let sides = drawing.sides(0.75);
+    let apical = drawing.random.chance(0.9);
     for &side in &sides {
         let anatomy = drawing.anatomy;
         let zone = if apical { 0.66..0.97 } else { 0.36..0.62 };
-        let bands = drawing.graded(9.0, 20.0) as usize;
+        let bands = drawing.graded(11.0, 22.0) as usize;
         for _ in 0..bands {
             let start = anatomy.point_in_lung(&mut drawing.random, 1.0, |point| {
                 let near = anatomy.thorax.lung(point) > -7.0;
@@ -194,7 +194,11 @@ pub(super) fn fibrotic_sequela(drawing: &mut Drawing<'_>) -> Finding {
                 between(start, end, 0.5),
                 scale(drawing.random.direction(), 0.12 * reach),
             );
-            let thick = drawing.graded(2.4, 4.2) * drawing.random.between(0.8, 1.3);
+            let thick = drawing.graded(2.8, 4.6) * drawing.random.between(0.8, 1.3);
+            // The lung along a scar is drawn together.
+            let haze = Paint::DenserLung(-600.0);
+            let around = [1.4 * thick + 7.0, 0.5 * thick + 5.0];
+            drawing.push(Stroke::tube(UNDER_VESSELS, start, end, around, haze).blurred(6.0));
             let band = tubes(
                 OVER_VESSELS,
                 &path(&[start, kink, end], 2),
@@ -228,7 +232,7 @@ fn cap(drawing: &mut Drawing<'_>, side: Side) {
     ];
     let shape = Ellipsoid::upright(
         center,
-        [radius, 0.9 * top.radius[1], drawing.graded(14.0, 27.0)],
+        [radius, 0.9 * top.radius[1], drawing.graded(18.0, 32.0)],
     );
     let stroke = Stroke::new(
         OVER_VESSELS,
@@ -254,7 +258,7 @@ pub(super) fn consolidation(drawing: &mut Drawing<'_>) -> Finding {
             .anatomy
             .point_in_lobe(&mut drawing.random, 10.0, side, lobe);
         lobes.push(drawing.anatomy.thorax.lobe(center));
-        let radius = drawing.graded(26.0, 46.0) * drawing.random.between(0.85, 1.2);
+        let radius = drawing.graded(32.0, 50.0) * drawing.random.between(0.85, 1.2);
         size = size.max(2.0 * radius);
         let axes = frame(drawing.random.direction());
         let shape = Ellipsoid {

@@ -14,7 +14,7 @@ const METAL: Paint = Paint::Over(3_000.0);
 const PLASTIC: Paint = Paint::Over(900.0);
 
 /// Share of patients with an implant who are monitored too.
-const MONITORED: f32 = 0.6;
+const MONITORED: f32 = 0.8;
 
 /// Port, pacemaker, wires of an opened breast bone, screws in the spine, or electrodes.
 pub(super) fn medical_material(drawing: &mut Drawing<'_>) -> Finding {
@@ -196,9 +196,8 @@ fn electrodes(drawing: &mut Drawing<'_>) -> &'static str {
             axes: frame([0.0, 1.0, 0.0]),
             radius: [3.2, 10.0, 10.0],
         };
-        drawing.push(
-            Stroke::new(Layer::Devices, Shape::Ellipsoid(disc), METAL).with_streaks(120.0),
-        );
+        drawing
+            .push(Stroke::new(Layer::Devices, Shape::Ellipsoid(disc), METAL).with_streaks(120.0));
         let steps = 7;
         let cable: Vec<Point> = (0..=steps)
             .map(|step| {

@@ -8,7 +8,7 @@ use super::{Drawing, Finding, Laterality};
 /// Stomach behind the heart, with air above fluid, or with food or fat.
 pub(super) fn hiatal_hernia(drawing: &mut Drawing<'_>) -> Finding {
     let thorax = &drawing.anatomy.thorax;
-    let size = drawing.graded(25.0, 46.0);
+    let size = drawing.graded(28.0, 50.0);
     let t = drawing.random.between(0.22, 0.30) + 0.0015 * size;
     let level = thorax.level(thorax.height(t));
     let sideways = drawing.random.between(-8.0, 12.0) + 0.15 * size;
@@ -17,7 +17,7 @@ pub(super) fn hiatal_hernia(drawing: &mut Drawing<'_>) -> Finding {
         level.spine_y - 16.0 - 0.72 * size,
         level.z,
     ];
-    let radius = [size, 0.8 * size, 1.1 * size];
+    let radius = [1.15 * size, 0.8 * size, 1.1 * size];
     let gravity = drawing.anatomy.patient.gravity();
     let form = drawing
         .random
@@ -36,7 +36,7 @@ pub(super) fn hiatal_hernia(drawing: &mut Drawing<'_>) -> Finding {
         "air-fluid" => {
             strokes.push(shell(-4.0, 18.0));
             let air = add(center, [0.0, -0.26 * size * gravity, 0.0]);
-            let bubble = radius.map(|value| 0.66 * value - 2.0);
+            let bubble = radius.map(|value| 0.5 * value);
             strokes.push(Stroke::ball(
                 Layer::Mediastinum,
                 air,
@@ -92,27 +92,33 @@ pub(super) fn lymphadenopathy(drawing: &mut Drawing<'_>) -> Finding {
         add(wall, [0.0, -6.0, 0.0])
     };
     let mut stations: Vec<(Point, &'static str)> = vec![
-        ([-22.0, 2.0, 24.0], "paratracheal"),
-        ([-20.0, 2.0, 46.0], "paratracheal"),
-        ([17.0, 8.0, 52.0], "paratracheal"),
+        ([-29.0, 2.0, 24.0], "paratracheal"),
+        ([-28.0, 2.0, 46.0], "paratracheal"),
+        ([28.0, 8.0, 52.0], "paratracheal"),
         ([2.0, 27.0, -20.0], "subcarinal"),
         ([-6.0, 30.0, -36.0], "subcarinal"),
-        ([34.0, -2.0, 8.0], "aortopulmonary"),
-        ([-8.0, -42.0, 24.0], "prevascular"),
-        ([14.0, -42.0, 16.0], "prevascular"),
-        (add(hilum(thorax, Side::Right), [-6.0, -6.0, -6.0]), "hilar"),
-        (add(hilum(thorax, Side::Right), [-4.0, 8.0, -18.0]), "hilar"),
-        (add(hilum(thorax, Side::Left), [7.0, -6.0, 2.0]), "hilar"),
-        (add(hilum(thorax, Side::Left), [5.0, 6.0, -16.0]), "hilar"),
+        ([38.0, -6.0, 8.0], "aortopulmonary"),
+        ([-14.0, -46.0, 24.0], "prevascular"),
+        ([20.0, -46.0, 14.0], "prevascular"),
+        (
+            add(hilum(thorax, Side::Right), [-15.0, -8.0, -4.0]),
+            "hilar",
+        ),
+        (
+            add(hilum(thorax, Side::Right), [-12.0, 8.0, -22.0]),
+            "hilar",
+        ),
+        (add(hilum(thorax, Side::Left), [16.0, -8.0, 2.0]), "hilar"),
+        (add(hilum(thorax, Side::Left), [13.0, 8.0, -20.0]), "hilar"),
         (armpit(Side::Right), "axillary"),
         (armpit(Side::Left), "axillary"),
     ];
     drawing.random.shuffle(&mut stations);
-    let count = drawing.graded(6.0, 13.99) as usize;
+    let count = drawing.graded(7.0, 14.99) as usize;
     let calcified = drawing.random.chance(0.12);
     let mut largest = 0.0_f32;
     for (place, _) in stations.iter().take(count) {
-        let radius = drawing.graded(9.5, 18.0) * drawing.random.between(0.8, 1.25);
+        let radius = drawing.graded(11.0, 19.0) * drawing.random.between(0.8, 1.25);
         largest = largest.max(2.0 * radius);
         // Nodes come in clusters.
         for member in 0..drawing.random.count(1, 3) {

@@ -119,6 +119,10 @@ pub(super) fn change_patient(
     if let Some(severity) = draw(CARDIOMEGALY) {
         patient.cardiothoracic_ratio = lerp(0.54, 0.63, severity);
     }
+    if let Some(severity) = draw(ARTERIAL_CALCIFICATION) {
+        // Arteries that harden widen.
+        patient.aorta *= lerp(1.06, 1.3, severity);
+    }
     if let Some(severity) = draw(PERICARDIAL_EFFUSION) {
         patient.pericardial_fluid = lerp(6.0, 20.0, severity);
     }
@@ -128,6 +132,7 @@ pub(super) fn change_patient(
     }
 }
 
+const ARTERIAL_CALCIFICATION: usize = 1;
 const CARDIOMEGALY: usize = 2;
 const PERICARDIAL_EFFUSION: usize = 3;
 const EMPHYSEMA: usize = 7;

@@ -18,7 +18,7 @@ pub(in super::super) struct Heart {
 /// Width of the three outlines together at size 1: from the right atrium's to the left ventricle's border.
 const WIDTH: f32 = 117.0;
 /// Fat between muscle and pericardium, millimetres.
-const EPICARDIAL_FAT: f32 = 5.0;
+const EPICARDIAL_FAT: f32 = 6.0;
 
 impl Heart {
     pub(in super::super) fn new(patient: &Patient) -> Self {

@@ -42,7 +42,7 @@ impl Patient {
         let size =
             if female { 0.93 } else { 1.02 } * (1.0 + 0.05 * random.normal().clamp(-2.0, 2.0));
         let breath = random.between(0.35, 1.0);
-        let contrast = random.chance(0.15);
+        let contrast = random.chance(0.1);
         Self {
             age: (57.0 + 16.0 * random.normal()).clamp(18.0, 92.0) as u32,
             female,
@@ -52,13 +52,13 @@ impl Patient {
             ],
             lung_height: size * random.between(205.0, 235.0) * (0.92 + 0.16 * breath),
             fat: (15.0 + 7.0 * random.normal()).clamp(5.0, 34.0),
-            muscle: random.between(11.0, 17.0),
+            muscle: random.between(14.0, 22.0),
             breath,
             cardiothoracic_ratio: random.between(0.38, 0.46),
             pericardial_fluid: 0.0,
             dome_lift: [0.0; 2],
             blood: if contrast {
-                random.between(130.0, 230.0)
+                random.between(110.0, 175.0)
             } else {
                 random.between(34.0, 46.0)
             },

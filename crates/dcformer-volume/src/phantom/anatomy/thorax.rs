@@ -244,13 +244,15 @@ impl Thorax {
         Field { lung, diaphragm }
     }
 
-    /// Farthest skin from the middle along `x` and `y`.
-    pub(in super::super) fn reach(&self) -> [f32; 2] {
-        let [a, b] = self.cage;
-        [
-            a + self.wall + self.fat + 75.0,
-            b + self.wall + self.fat + 90.0,
-        ]
+    /// Farthest skin of a level from the middle along `x` and `y`, with a margin for its edge.
+    pub(in super::super) fn reach(&self, level: &Level) -> [f32; 2] {
+        const MARGIN: f32 = 8.0;
+        let front = match &self.breasts {
+            Some([breast, _]) => breast.reach()[1] - breast.center[1],
+            None => 0.0,
+        };
+        let back = level.body[1] + level.body_y;
+        [level.body[0] + MARGIN, back.max(front) + MARGIN]
     }
 
     /// [`Thorax::field`]'s lung at any point.
