@@ -19,7 +19,7 @@ pub enum Error {
     },
 
     /// The file could not be written.
-    #[error("cannot write {}", path.display())]
+    #[error("cannot write {} (name a place that may be written and has room)", path.display())]
     Write {
         /// File or folder.
         path: PathBuf,
@@ -28,7 +28,7 @@ pub enum Error {
     },
 
     /// A header field has a value that no scan can have.
-    #[error("{}: header field `{field}` is {found}, expected {expected}", path.display())]
+    #[error("{}: header field `{field}` is {found}, expected {expected}; export the scan again", path.display())]
     Header {
         /// File.
         path: PathBuf,

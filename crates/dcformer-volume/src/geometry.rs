@@ -1,8 +1,8 @@
 //! Where a voxel is: affine matrices, spacing and orientation.
 //!
-//! Positions are millimetres in the patient's frame, axes pointing to the patient's right → left (`x`),
-//! posterior → anterior (`y`), inferior → superior (`z`) **ends named by NIfTI: R, A, S**. A voxel is named by its
-//! indices `(i, j, k)` in storage order, `i` fastest.
+//! Positions are millimetres in the patient's frame as NIfTI defines it: `x` grows from left to right, `y` from posterior
+//! to anterior, `z` from inferior to superior (RAS). A voxel is named by its indices `(i, j, k)` in storage order, `i`
+//! fastest.
 
 use std::fmt;
 

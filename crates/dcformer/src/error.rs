@@ -20,7 +20,7 @@ pub enum Error {
     },
 
     /// A file or folder could not be written.
-    #[error("cannot write {}", path.display())]
+    #[error("cannot write {} (name a place that may be written and has room)", path.display())]
     Write {
         /// The file.
         path: PathBuf,

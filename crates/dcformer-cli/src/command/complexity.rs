@@ -4,7 +4,7 @@ use anyhow::ensure;
 use clap::Args;
 use dcformer::complexity::{Shape3, table};
 
-use crate::args::{Format, List};
+use crate::args::{Format, List, Runtime};
 use crate::output::{self, Align};
 
 /// Parameters and multiply-adds of every network
@@ -16,10 +16,13 @@ pub(crate) struct Complexity {
     shape: List<u64, 3>,
     #[command(flatten)]
     format: Format,
+    #[command(flatten)]
+    runtime: Runtime,
 }
 
 impl Complexity {
     pub(crate) fn run(self) -> anyhow::Result<()> {
+        self.runtime.start()?;
         /// Larger than any volume, and small enough that no count overflows.
         const LARGEST: u64 = 1 << 14;
         ensure!(

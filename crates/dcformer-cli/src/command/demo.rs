@@ -9,14 +9,16 @@ use dcformer::checkpoint::Model;
 use dcformer::detect::Detector;
 use dcformer::evaluate::{Bootstrap, Threshold};
 use dcformer::models::Temperature;
+use dcformer::models::dcformer::StemActivation;
 use dcformer::report::{Facts, Report, Timing};
 use dcformer::train::{
     DataConfig, ModelChoice, OptimizerConfig, Outcome, ReportText, RunConfig, RunOptions, Schedule,
     TextChoice, TrainConfig,
 };
 use dcformer_volume::geometry::Shape3;
+use dcformer_volume::intensity::Window;
 use dcformer_volume::phantom::DataSetConfig;
-use dcformer_volume::preprocess::{Fit, Preprocess};
+use dcformer_volume::preprocess::{Fit, Intensity, Preprocess};
 
 use crate::args::Runtime;
 use crate::command::evaluate::{Scored, print_table, read_data};
@@ -137,8 +139,10 @@ fn run_config(phantoms: &Path, seed: u64) -> RunConfig {
         },
         model: ModelChoice {
             layer_scale: Some(0.5),
+            stem_activation: StemActivation::Gelu,
+            spread_latents: true,
             temperature: Temperature::Learnable {
-                initial_log_scale: std::f64::consts::LN_10,
+                initial_log_scale: 2.5,
             },
             text: TextChoice::Scratch {
                 width: 128,
@@ -150,28 +154,30 @@ fn run_config(phantoms: &Path, seed: u64) -> RunConfig {
             ..ModelChoice::default()
         },
         preprocess: Preprocess {
+            // Calcium and metal stand out of soft tissue, which the authors' window of 200 HU cuts off.
+            intensity: Intensity::Window(Window::FULL),
             fit: Fit::SpacingMm {
-                depth: 5.0,
-                height: 3.8,
-                width: 3.8,
+                depth: 10.0,
+                height: 7.6,
+                width: 7.6,
             },
             shape: Shape3 {
-                depth: 64,
-                height: 96,
-                width: 96,
+                depth: 32,
+                height: 48,
+                width: 48,
             },
             ..Preprocess::dcformer()
         },
         train: TrainConfig {
-            epochs: 20,
+            epochs: 60,
             batch: 16,
             report: ReportText::Sentences { most: 1 },
-            texts_per_volume: 8,
+            texts_per_volume: 20,
             clip_gradient_norm: Some(1.0),
             optimizer: OptimizerConfig {
                 learning_rate: Some(2e-3),
                 schedule: Schedule::Cosine,
-                warmup_steps: 20,
+                warmup_steps: 50,
                 ..OptimizerConfig::default()
             },
             ..TrainConfig::default()

@@ -47,7 +47,8 @@ impl Detect {
         let mut model = Model::load(&self.model, &device)
             .with_context(|| format!("cannot load the model in {}", self.model.display()))?;
         self.scan.adjust(&mut model.config.preprocess);
-        let detector = Detector::new(&model, &device)?;
+        let detector = Detector::new(&model, &device)
+            .with_context(|| format!("cannot use the model in {}", self.model.display()))?;
         let mut answers = Vec::new();
         let mut failed = 0;
         for input in &self.inputs {

@@ -6,11 +6,20 @@ mod bad_input;
 mod contracts;
 // Help and exit statuses.
 mod help;
+// Latents and features of the authors' code.
+mod latents;
+#[path = "../../../dcformer/tests/it/pytorch.rs"]
+mod pytorch;
+// From a scan to an answer.
+mod scans;
 // Runs that are killed and resumed.
 mod training;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+
+use dcformer::tensors::Values;
+use safetensors::{Dtype, SafeTensors};
 
 /// Runs the program.
 fn dcformer<I: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = I>) -> Output {
@@ -18,6 +27,60 @@ fn dcformer<I: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = I>) -
         .args(arguments)
         .output()
         .expect("the program can be started")
+}
+
+/// What a run of the program left.
+#[derive(Debug)]
+struct Ran {
+    status: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Ran {
+    fn new(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).expect("it prints text");
+        Self {
+            status: output.status.code(),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
+    }
+
+    /// The run went well.
+    #[track_caller]
+    fn succeeded(self) -> Self {
+        assert_eq!(self.status, Some(0), "{}", self.stderr);
+        self
+    }
+
+    /// The run failed with a message of these parts.
+    #[track_caller]
+    fn failed(self, parts: &[&str]) -> Self {
+        assert_eq!(self.status, Some(1), "{}", self.stderr);
+        for part in parts {
+            assert!(self.stderr.contains(part), "no {part:?} in {}", self.stderr);
+        }
+        assert!(self.stderr.contains("error: "), "{}", self.stderr);
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+        self
+    }
+
+    /// All of standard output, as JSON.
+    #[track_caller]
+    fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|_| panic!("no JSON: {}", self.stdout))
+    }
+}
+
+/// Arguments from words and paths.
+macro_rules! arguments {
+    ($($argument:expr),* $(,)?) => { [$(std::ffi::OsString::from($argument)),*] };
+}
+use arguments;
+
+fn run<I: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = I>) -> Ran {
+    Ran::new(dcformer(arguments))
 }
 
 /// Runs the program, which must succeed, and gives what it printed.
@@ -60,4 +123,44 @@ fn import_official(folder: &Path) -> PathBuf {
         text(&model),
     ]);
     model
+}
+
+/// The same for volumes of 64 x 128 x 128, where it takes 512 x 512 x 256.
+fn small_model(folder: &Path) -> PathBuf {
+    let model = import_official(folder);
+    let config = model.join("config.json");
+    let json = std::fs::read(&config).expect("a configuration");
+    let mut json: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
+    json["preprocess"]["shape"] = serde_json::json!({"depth": 64, "height": 128, "width": 128});
+    std::fs::write(&config, json.to_string()).expect("it can be written");
+    model
+}
+
+/// A float32 tensor of a `.safetensors` file.
+fn tensor(path: &Path, name: &str) -> Values {
+    let bytes = std::fs::read(path).expect("a file of tensors");
+    let file = SafeTensors::deserialize(&bytes).expect("safetensors");
+    let view = file.tensor(name).expect(name);
+    assert_eq!(view.dtype(), Dtype::F32);
+    let (values, _) = view.data().as_chunks::<4>();
+    Values {
+        shape: view.shape().to_vec(),
+        values: values
+            .iter()
+            .map(|&bytes| f32::from_le_bytes(bytes))
+            .collect(),
+    }
+}
+
+/// The largest difference between two lists; NaN if there is one.
+fn distance(found: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(found.len(), expected.len(), "lengths differ");
+    let differences = found.iter().zip(expected).map(|(a, b)| (a - b).abs());
+    differences.fold(0.0, |most, next| {
+        if next > most || next.is_nan() {
+            next
+        } else {
+            most
+        }
+    })
 }

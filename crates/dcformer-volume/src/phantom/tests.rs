@@ -226,8 +226,8 @@ fn volumes_lie_as_ct_rates_do() {
     assert_eq!(grid.orientation(), Orientation::LPS);
     assert_eq!(phantom.volume.rescale, Rescale::NONE);
     let spacing = grid.affine.spacing_mm();
-    for axis in 0..3 {
-        assert!((spacing[axis] - phantom.metadata.spacing_mm[axis]).abs() < 1e-9);
+    for (found, said) in spacing.iter().zip(phantom.metadata.spacing_mm) {
+        assert!((found - said).abs() < 1e-9);
     }
     // The liver is on the right: low slices are denser at small i, where the right side is.
     let [columns, rows, _] = grid.size;

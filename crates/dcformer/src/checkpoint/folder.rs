@@ -135,7 +135,11 @@ impl Model {
             }
         }
         std::fs::create_dir_all(&writing).map_err(write_error(&writing))?;
-        self.write_into(&writing)?;
+        if let Err(error) = self.write_into(&writing) {
+            // As for a file: the reason is the first error.
+            let _ = std::fs::remove_dir_all(&writing);
+            return Err(error);
+        }
         if folder.exists() {
             std::fs::rename(folder, &replaced).map_err(write_error(folder))?;
         }
@@ -173,8 +177,12 @@ pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
     })
 }
 
-/// Writes a whole file under a temporary name, then renames it.
+/// Writes a whole file under a temporary name, then renames it. What is no file, such as a device or a pipe, is written to
+/// and not replaced.
 pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    if std::fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir()) {
+        return std::fs::write(path, bytes).map_err(write_error(path));
+    }
     let writing = beside(path, "writing");
     let write = || {
         let mut file = std::fs::File::create(&writing)?;
@@ -182,7 +190,11 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
         file.sync_all()?;
         std::fs::rename(&writing, path)
     };
-    write().map_err(write_error(path))
+    write().map_err(|source| {
+        // Half a file is of no use to anyone; that it cannot be removed either adds nothing to the reason.
+        let _ = std::fs::remove_file(&writing);
+        write_error(path)(source)
+    })
 }
 
 fn write_error(path: &Path) -> impl FnOnce(std::io::Error) -> Error {

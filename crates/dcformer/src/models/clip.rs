@@ -267,6 +267,36 @@ impl ImageTower {
         ))
     }
 
+    /// Starts the projection from features of some volumes, so that their latents differ from the first step on: channels
+    /// count by how much they vary, and what all volumes share projects to nothing. Without it, features of volumes of
+    /// one anatomy are nearly parallel, and so are the latents of fresh weights; a contrastive loss is flat there.
+    ///
+    /// ```text
+    /// projection <- diag(1 / s) (1 - u u^T) projection        u = (m / s) / |m / s|,  m, s: mean, deviation per feature
+    /// ```
+    ///
+    /// # Shapes
+    /// - `features`: as [`ImageEncoder::forward`]'s output, of at least two volumes
+    pub(crate) fn spread_latents(&mut self, features: Tensor<5>) {
+        /// Added to the variance of a feature, relative to the mean variance: a constant feature stays finite.
+        const FLOOR: f64 = 1e-3;
+        let Some(projection) = &mut self.projection else {
+            return;
+        };
+        let reduced = self.reduction.forward(features);
+        let (variance, mean) = reduced.var_mean_bias(0);
+        let floor = variance.clone().mean().unsqueeze_dim(0) * FLOOR;
+        let weight = (variance + floor).sqrt().recip();
+        let shared = unit_rows(mean * weight.clone());
+        let device = shared.device();
+        projection.weight = projection.weight.clone().map(|fresh| {
+            let rows = Tensor::from_data(fresh.into_data(), &device);
+            let along = shared.clone().matmul(rows.clone());
+            let spread = (rows - shared.transpose().matmul(along)) * weight.transpose();
+            spread.require_grad()
+        });
+    }
+
     /// The tower without its quantizer, whatever its weights were trained with.
     #[must_use]
     pub fn without_quantizer(mut self) -> Self {

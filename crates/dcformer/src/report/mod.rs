@@ -13,8 +13,8 @@ mod svg;
 
 use std::path::Path;
 
+use crate::Result;
 use crate::evaluate::Evaluation;
-use crate::{Error, Result};
 
 pub use case::{Case, CaseFinding, Verdict};
 pub use choice::{Choice, choose_cases};
@@ -92,20 +92,7 @@ impl Report {
     /// # Errors
     /// If the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let error = |source| Error::Write {
-            path: path.into(),
-            source,
-        };
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(".tmp");
-        let temporary = path.with_file_name(name);
-        let written = std::fs::write(&temporary, self.to_html())
-            .and_then(|()| std::fs::rename(&temporary, path));
-        written.map_err(|source| {
-            // The first error is the one to report; a leftover that cannot be removed changes nothing about it.
-            let _ = std::fs::remove_file(&temporary);
-            error(source)
-        })
+        crate::checkpoint::write_file(path, self.to_html().as_bytes())
     }
 }
 

@@ -179,6 +179,9 @@ pub struct ModelChoice {
     pub quantizer: Option<VectorQuantizerConfig>,
     /// Similarities to logits.
     pub temperature: Temperature,
+    /// Whether the projection of fresh weights starts from the first volumes' features, so that latents differ at once.
+    /// The authors' starts at random, and a small run may then stay for long where nothing is told apart.
+    pub spread_latents: bool,
     /// The text encoder.
     pub text: TextChoice,
     /// A model folder whose weights the run starts from; its network and vocabulary replace the ones chosen here.
@@ -195,6 +198,7 @@ impl Default for ModelChoice {
             reduction: Reduction::default(),
             quantizer: None,
             temperature: Temperature::AUTHORS,
+            spread_latents: false,
             text: TextChoice::default(),
             start: None,
         }
@@ -341,10 +345,10 @@ pub enum ReportText {
     /// All of it, as the authors do.
     #[default]
     Whole,
-    /// A few of its sentences, drawn anew each time, in random order: short texts, such as prompts are, are then as
+    /// A few of its sentences, dealt anew each step, in random order: short texts, such as prompts are, are then as
     /// familiar as long ones, and one sentence says one thing, which a small text encoder learns first.
     Sentences {
-        /// Each time from one to this many.
+        /// Each text has from one to this many.
         most: usize,
     },
 }

@@ -242,16 +242,26 @@ pub(super) fn epoch_order(pairs: usize, seed: u64, epoch: u64) -> Vec<usize> {
     order
 }
 
-/// What a step reads of a report.
-pub(super) fn text_of_step(report: &str, how: ReportText, random: &mut Random) -> String {
+/// What a step reads of a report: so many texts. Sentences are dealt like cards: none comes again before all others came.
+pub(super) fn texts_of_step(
+    report: &str,
+    how: ReportText,
+    texts: usize,
+    random: &mut Random,
+) -> Vec<String> {
     match how {
-        ReportText::Whole => report.to_owned(),
+        ReportText::Whole => vec![report.to_owned(); texts],
         ReportText::Sentences { most } => {
             let mut sentences: Vec<&str> = sentences(report).collect();
             random.shuffle(&mut sentences);
-            let keep = 1 + random.below(most.min(sentences.len()).max(1));
-            sentences.truncate(keep);
-            sentences.join(" ")
+            let mut dealt = sentences.iter().copied().cycle();
+            let most = most.clamp(1, sentences.len().max(1));
+            (0..texts)
+                .map(|_| {
+                    let text: Vec<&str> = dealt.by_ref().take(1 + random.below(most)).collect();
+                    text.join(" ")
+                })
+                .collect()
         }
     }
 }
@@ -297,22 +307,33 @@ mod tests {
     #[test]
     fn a_step_reads_some_sentences_and_the_same_again() {
         let report = "One. Two. Three. Four.";
-        let text = |step| {
-            text_of_step(
-                report,
-                ReportText::Sentences { most: 9 },
-                &mut Random::new(1, "text", step),
-            )
+        let texts = |step| {
+            let how = ReportText::Sentences { most: 9 };
+            texts_of_step(report, how, 2, &mut Random::new(1, "text", step))
         };
-        let texts: Vec<String> = (0..50).map(text).collect();
-        assert_eq!(texts, (0..50).map(text).collect::<Vec<_>>());
-        assert!(texts.iter().any(|text| text.matches('.').count() == 1));
-        assert!(texts.iter().any(|text| text.matches('.').count() == 4));
+        let all: Vec<String> = (0..50).flat_map(texts).collect();
+        assert_eq!(all, (0..50).flat_map(texts).collect::<Vec<_>>());
+        assert_eq!(all.len(), 100);
+        assert!(all.iter().any(|text| text.matches('.').count() == 1));
+        assert!(all.iter().any(|text| text.matches('.').count() == 4));
         assert!(
-            texts
-                .iter()
+            all.iter()
                 .all(|text| sentences(text).all(|sentence| report.contains(sentence)))
         );
+    }
+
+    #[test]
+    fn no_sentence_comes_again_before_all_others_came() {
+        let how = ReportText::Sentences { most: 1 };
+        let report = "One. Two. Three. Four.";
+        let mut texts = texts_of_step(report, how, 8, &mut Random::new(1, "text", 0));
+        let mut again = texts.split_off(4);
+        assert_eq!(texts, again);
+        texts.sort();
+        again.sort();
+        assert_eq!(texts, ["Four.", "One.", "Three.", "Two."]);
+        let empty = texts_of_step("", how, 2, &mut Random::new(1, "text", 0));
+        assert_eq!(empty, ["", ""]);
     }
 
     #[test]

@@ -12,13 +12,13 @@ use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Checkpoints, Resumed};
 use super::config::{RunConfig, TextChoice};
-use super::data::{Pairs, VolumeSource, epoch_order, text_of_step};
+use super::data::{Pairs, VolumeSource, epoch_order, texts_of_step};
 use super::learning_rate::learning_rate;
 use super::metrics_file::MetricsFile;
 use super::optimizer::{AdamW, ParameterGradients};
 use crate::checkpoint::{Model, ModelConfig, load_bert, write_file};
 use crate::error::{Error, Result};
-use crate::models::{BertConfig, Clip};
+use crate::models::{BertConfig, Clip, Statistics};
 use crate::random::Random;
 use crate::text::{Tokenizer, Vocabulary};
 
@@ -148,6 +148,9 @@ pub fn train(
         device: options.device.clone().autodiff(),
         metrics: MetricsFile::open(&folder.join("metrics.jsonl"), step)?,
     };
+    if step == 0 && config.model.spread_latents && config.model.start.is_none() {
+        trainer.spread_latents(plan.batches(config, 0, &pairs, &volumes)?);
+    }
     observer.starting(step, plan.steps, pairs.samples.len());
     let save = |trainer: &Trainer<'_>| {
         checkpoints.save(
@@ -300,18 +303,16 @@ impl Plan {
                         .map(|most| random.below(2 * most + 1) as isize - most as isize)
                 };
                 let shifts: Vec<[isize; 3]> = indices.iter().map(|_| shift(&mut random)).collect();
-                let reports: Vec<&str> = indices
-                    .iter()
-                    .map(|&index| pairs.samples[index].report.as_deref().unwrap_or_default())
-                    .collect();
-                let texts = (0..config.train.texts_per_volume)
-                    .map(|_| {
-                        reports
-                            .iter()
-                            .map(|report| text_of_step(report, config.train.report, &mut random))
-                            .collect()
-                    })
-                    .collect();
+                let train = &config.train;
+                let mut texts = vec![Vec::with_capacity(indices.len()); train.texts_per_volume];
+                for &index in indices {
+                    let report = pairs.samples[index].report.as_deref().unwrap_or_default();
+                    let of_volume =
+                        texts_of_step(report, train.report, train.texts_per_volume, &mut random);
+                    for (texts, text) in texts.iter_mut().zip(of_volume) {
+                        texts.push(text);
+                    }
+                }
                 Ok(Batch {
                     volumes: volumes.batch(indices, &shifts)?,
                     texts,
@@ -437,14 +438,31 @@ impl Trainer<'_> {
         })
     }
 
-    fn loss(&self, batch: Batch) -> Result<Tensor<1>> {
+    /// See [`ImageTower::spread_latents`](crate::models::ImageTower::spread_latents), from the first step's first batch.
+    fn spread_latents(&mut self, batches: Vec<Batch>) {
+        let Some(batch) = batches.into_iter().next() else {
+            return;
+        };
+        let volumes = self.volumes(batch.volumes);
+        let clip = self
+            .clip
+            .as_mut()
+            .expect("the network is out only during a step");
+        let features = clip.image.features(volumes, Statistics::Batch);
+        clip.image.spread_latents(features.detach());
+    }
+
+    /// `[volumes, 1, depth, height, width]`
+    fn volumes(&self, values: Vec<f32>) -> Tensor<5> {
         let shape = self.config.preprocess.shape;
+        let count = values.len() / shape.voxels();
+        let shape = [count, 1, shape.depth, shape.height, shape.width];
+        Tensor::from_data(TensorData::new(values, shape), &self.device)
+    }
+
+    fn loss(&self, batch: Batch) -> Result<Tensor<1>> {
         let count = batch.texts[0].len();
-        let data = TensorData::new(
-            batch.volumes,
-            [count, 1, shape.depth, shape.height, shape.width],
-        );
-        let volumes = Tensor::<5>::from_data(data, &self.device);
+        let volumes = self.volumes(batch.volumes);
         let views = batch.texts.len();
         let texts = self.tokenizer.encode_batch(&batch.texts.concat())?;
         let clip = self.clip();

@@ -9,7 +9,7 @@ use dcformer::complexity::{Shape3, table};
 use dcformer::models::{Clip, Statistics, clip_loss};
 use dcformer::text::Prompts;
 
-use crate::{Tensors, distance, golden_file, largest, values};
+use crate::{Tensors, distance, golden_file, largest, pytorch, values};
 
 /// Features of random weights are of order 1 to 100; float32 sums in another order through 8 layers.
 const STAGE_TOLERANCE: f32 = 1e-4;
@@ -23,39 +23,6 @@ const LATENT_TOLERANCE: f32 = 1e-4;
 const PROBABILITY_TOLERANCE: f32 = 1e-5;
 const LOSS_TOLERANCE: f32 = 1e-6;
 
-/// PyTorch's `torch.manual_seed(seed); torch.rand(shape) * 2 - 1` on the CPU: MT19937 (Matsumoto and Nishimura, 1998),
-/// of each output the low 24 bits.
-fn pytorch_uniform(seed: u32, shape: [usize; 5], device: &Device) -> Tensor<5> {
-    const SIZE: usize = 624;
-    const SHIFT: usize = 397;
-    let mut state = [0u32; SIZE];
-    state[0] = seed;
-    for index in 1..SIZE {
-        let last = state[index - 1];
-        state[index] = 1_812_433_253u32
-            .wrapping_mul(last ^ (last >> 30))
-            .wrapping_add(index as u32);
-    }
-    let count: usize = shape.iter().product();
-    let mut values = Vec::with_capacity(count);
-    while values.len() < count {
-        for index in 0..SIZE {
-            let mixed = (state[index] & 0x8000_0000) | (state[(index + 1) % SIZE] & 0x7fff_ffff);
-            let odd = if mixed & 1 == 1 { 0x9908_b0df } else { 0 };
-            state[index] = state[(index + SHIFT) % SIZE] ^ (mixed >> 1) ^ odd;
-        }
-        for mut word in state {
-            word ^= word >> 11;
-            word ^= (word << 7) & 0x9d2c_5680;
-            word ^= (word << 15) & 0xefc6_0000;
-            word ^= word >> 18;
-            values.push((word & 0x00ff_ffff) as f32 / 16_777_216.0 * 2.0 - 1.0);
-        }
-    }
-    values.truncate(count);
-    Tensor::from_data(TensorData::new(values, shape), device)
-}
-
 /// The input that a golden file was made from.
 fn input(
     golden: &Tensors,
@@ -64,7 +31,8 @@ fn input(
     shape: [usize; 5],
     device: &Device,
 ) -> Tensor<5> {
-    let input = pytorch_uniform(seed, shape, device);
+    let uniform = pytorch::uniform(seed, shape.iter().product());
+    let input = Tensor::<5>::from_data(TensorData::new(uniform, shape), device);
     let start = golden.values(start);
     assert_eq!(
         values(input.clone())[..start.len()],

@@ -8,6 +8,8 @@ mod configs;
 mod golden;
 // Files that are damaged, or made to do harm.
 mod hostile;
+// The random numbers that golden inputs are made from.
+mod pytorch;
 // Small runs on phantoms.
 mod training;
 
