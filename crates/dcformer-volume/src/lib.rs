@@ -13,6 +13,7 @@ pub mod dicom;
 pub mod intensity;
 pub mod manifest;
 pub mod nifti;
+pub mod output;
 pub mod phantom;
 pub mod preprocess;
 pub mod resample;

@@ -44,12 +44,8 @@ impl Detector {
     pub fn new(model: &Model, device: &Device) -> Result<Self> {
         let prompts = &model.config.prompts;
         let missing = |part, remedy| Error::MissingPart { part, remedy };
-        if model.clip.text.is_none() {
-            return Err(missing(
-                "text encoder",
-                "use a model that was trained with text",
-            ));
-        }
+        // Before the vocabulary, which a model without text has not either.
+        model.clip.text_tower()?;
         let tokenizer = model.tokenizer.as_ref().ok_or(missing(
             "vocabulary",
             "put its vocab.txt into the folder, or import it again with --vocab",

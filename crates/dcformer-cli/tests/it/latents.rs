@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use dcformer::tensors::{Values, write};
 
-use crate::{Ran, arguments, distance, pytorch, repository, run, small_model, tensor};
+use crate::distance::distance;
+use crate::{Ran, arguments, pytorch, repository, run, small_model, tensor};
 
 /// The tolerance of the library's own tests, which say its reasons.
 const TOLERANCE: f32 = 1e-4;

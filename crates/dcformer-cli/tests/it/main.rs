@@ -2,6 +2,9 @@
 
 // What goes wrong, and what is said.
 mod bad_input;
+// How far lists of numbers are apart.
+#[path = "../../../dcformer/tests/it/distance.rs"]
+mod distance;
 // What scripts rely on.
 mod contracts;
 // Help and exit statuses.
@@ -150,17 +153,4 @@ fn tensor(path: &Path, name: &str) -> Values {
             .map(|&bytes| f32::from_le_bytes(bytes))
             .collect(),
     }
-}
-
-/// The largest difference between two lists; NaN if there is one.
-fn distance(found: &[f32], expected: &[f32]) -> f32 {
-    assert_eq!(found.len(), expected.len(), "lengths differ");
-    let differences = found.iter().zip(expected).map(|(a, b)| (a - b).abs());
-    differences.fold(0.0, |most, next| {
-        if next > most || next.is_nan() {
-            next
-        } else {
-            most
-        }
-    })
 }

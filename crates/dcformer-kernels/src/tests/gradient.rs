@@ -228,6 +228,13 @@ fn mlp_has_the_gradient_of_its_definition() {
     }
 }
 
+/// Notes the values of an operation's output on its way.
+fn keep_values(outputs: &mut Vec<Vec<f32>>, out: Primitive) -> Primitive {
+    let tensor = Tensor::<2>::from_primitive::<Differentiated>(out.clone());
+    outputs.push(values(tensor));
+    out
+}
+
 #[test]
 fn gelu_has_the_gradient_and_the_values_of_its_definition() {
     let operands = [Operand::new(
@@ -236,12 +243,7 @@ fn gelu_has_the_gradient_and_the_values_of_its_definition() {
     )];
     let cotangent = numbers(40_001, 9);
     let mut outputs = Vec::new();
-    let mut keep = |out: Primitive| {
-        outputs.push(values(Tensor::<2>::from_primitive::<Differentiated>(
-            out.clone(),
-        )));
-        out
-    };
+    let mut keep = |out| keep_values(&mut outputs, out);
     let fast = gradients::<2>(&operands, &cotangent, |operands| {
         let [x] = unpack(operands);
         keep(<Differentiated as crate::KernelOps>::exact_gelu(x))
@@ -264,12 +266,7 @@ fn layer_norm_has_the_gradient_and_the_values_of_its_definition() {
         ];
         let cotangent = numbers(rows * channels, 9);
         let mut outputs = Vec::new();
-        let mut keep = |out: Primitive| {
-            outputs.push(values(Tensor::<2>::from_primitive::<Differentiated>(
-                out.clone(),
-            )));
-            out
-        };
+        let mut keep = |out| keep_values(&mut outputs, out);
         let fast = gradients::<2>(&operands, &cotangent, |operands| {
             let [x, gamma, beta] = unpack(operands);
             keep(<Differentiated as crate::KernelOps>::layer_norm_rows(

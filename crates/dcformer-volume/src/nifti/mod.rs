@@ -24,5 +24,4 @@ mod write;
 pub use data_type::Voxel;
 pub use read::{NiftiReader, parse_nifti, read_nifti};
 pub(crate) use read::{is_image_of_pair, is_nifti, start_of_file};
-pub(crate) use write::write_replacing;
 pub use write::{WriteOptions, write_nifti};

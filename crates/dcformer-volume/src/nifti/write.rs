@@ -1,14 +1,15 @@
 //! From volume to file.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use flate2::{Compression, write::GzEncoder};
 
 use super::data_type::DataType;
 use super::header::{EXTENDER_LEN, NIFTI_1_LEN};
 use crate::geometry::Affine;
+use crate::output::write_replacing;
 use crate::volume::{Volume, Voxels};
 use crate::{Error, Result};
 
@@ -220,27 +221,5 @@ impl Quaternion {
         let sign = if parts[0] < 0.0 { -1.0 } else { 1.0 };
         let [_, b, c, d] = parts.map(|part| sign * part / divisor);
         Some(Self { b, c, d, qfac })
-    }
-}
-
-/// Lets `write` fill a file beside `path`, and gives it that name when it is complete.
-pub(crate) fn write_replacing(
-    path: &Path,
-    write: impl FnOnce(File) -> io::Result<()>,
-) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.tmp", std::process::id()));
-    let unfinished = Unfinished(path.with_file_name(name));
-    write(File::create(&unfinished.0)?)?;
-    fs::rename(&unfinished.0, path)
-}
-
-/// A file under a temporary name, removed unless it was renamed.
-struct Unfinished(PathBuf);
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        // Nothing to remove is the usual case; anything else cannot be helped here.
-        let _ = fs::remove_file(&self.0);
     }
 }

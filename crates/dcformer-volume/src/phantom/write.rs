@@ -10,7 +10,8 @@ use rayon::prelude::*;
 use super::random::Random;
 use super::{DataSetConfig, Image, Phantom, generate_image};
 use crate::dataset::ABNORMALITIES;
-use crate::nifti::{WriteOptions, write_nifti, write_replacing};
+use crate::nifti::{WriteOptions, write_nifti};
+use crate::output::write_replacing;
 use crate::{Error, Result};
 
 /// Marks a folder as a set of phantoms, which may be replaced by another.

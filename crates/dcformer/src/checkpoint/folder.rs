@@ -1,10 +1,12 @@
 //! Our model folder: `config.json`, `model.safetensors` in the official names, `vocab.txt`.
 
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use burn::tensor::Device;
+use dcformer_volume::output::write_replacing;
 use dcformer_volume::preprocess::Preprocess;
 use serde::{Deserialize, Serialize};
 
@@ -177,24 +179,17 @@ pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
     })
 }
 
-/// Writes a whole file under a temporary name, then renames it. What is no file, such as a device or a pipe, is written to
-/// and not replaced.
+/// Writes a whole file, as [`write_replacing`] does, and waits until it is on the disk.
 pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
-    if std::fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir()) {
-        return std::fs::write(path, bytes).map_err(write_error(path));
-    }
-    let writing = beside(path, "writing");
-    let write = || {
-        let mut file = std::fs::File::create(&writing)?;
+    let write = |mut file: File| {
         file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&writing, path)
+        // A device or a pipe cannot be waited for.
+        if file.metadata()?.is_file() {
+            file.sync_all()?;
+        }
+        Ok(())
     };
-    write().map_err(|source| {
-        // Half a file is of no use to anyone; that it cannot be removed either adds nothing to the reason.
-        let _ = std::fs::remove_file(&writing);
-        write_error(path)(source)
-    })
+    write_replacing(path, write).map_err(write_error(path))
 }
 
 fn write_error(path: &Path) -> impl FnOnce(std::io::Error) -> Error {

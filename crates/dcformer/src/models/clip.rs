@@ -381,11 +381,15 @@ impl Clip {
     /// # Panics
     /// As [`Bert::forward`].
     pub fn encode_text(&self, batch: &TextBatch) -> Result<Tensor<2>> {
-        let text = self.text.as_ref().ok_or(Error::MissingPart {
+        Ok(self.text_tower()?.latent(batch))
+    }
+
+    /// The text tower of a model that must have one.
+    pub(crate) fn text_tower(&self) -> Result<&TextTower> {
+        self.text.as_ref().ok_or(Error::MissingPart {
             part: "text encoder",
             remedy: "use a model that was trained with text",
-        })?;
-        Ok(text.latent(batch))
+        })
     }
 }
 

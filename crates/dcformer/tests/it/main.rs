@@ -1,5 +1,7 @@
 //! Behaviour of the crate through its public face.
 
+// How far lists of numbers are apart.
+mod distance;
 // Reading and writing weights, and what is said when they do not fit.
 mod checkpoint;
 // The recipes that come with the project.
@@ -16,6 +18,7 @@ mod training;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+pub(crate) use self::distance::distance;
 use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors};
 
@@ -83,20 +86,6 @@ impl Tensors {
 
 pub(crate) fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().try_to_vec().unwrap()
-}
-
-/// The largest difference between two lists.
-pub(crate) fn distance(found: &[f32], expected: &[f32]) -> f32 {
-    assert_eq!(found.len(), expected.len(), "lengths differ");
-    let differences = found.iter().zip(expected).map(|(a, b)| (a - b).abs());
-    // `max` would step over a NaN.
-    differences.fold(0.0, |most, next| {
-        if next > most || next.is_nan() {
-            next
-        } else {
-            most
-        }
-    })
 }
 
 pub(crate) fn largest(values: &[f32]) -> f32 {

@@ -173,9 +173,7 @@ fn reports_teach_and_shuffled_reports_do_not() {
     // Of one run, chance alone moves all abnormalities together: they occur together, so that any direction that the
     // network learns is nearer to the ill or to the healthy. Several runs average that out; the interval of one does not
     // hold it.
-    let shuffled: Vec<_> = [41, 67, 97]
-        .map(|shift| mean_auroc(&format!("shuffled-by-{shift}"), shift))
-        .to_vec();
+    let shuffled = [41, 67, 97].map(|shift| mean_auroc(&format!("shuffled-by-{shift}"), shift));
     let mean = |value: fn(&(f64, Interval)) -> f64| {
         shuffled.iter().map(value).sum::<f64>() / shuffled.len() as f64
     };
