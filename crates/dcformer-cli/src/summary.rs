@@ -16,7 +16,7 @@ use crate::command::evaluate::Scored;
 /// Right and wrong cases that a report shows, each.
 const CASES: usize = 3;
 
-/// The loss of every step, from a run's `metrics.jsonl`.
+/// The loss of every step and of every validation, from a run's `metrics.jsonl`.
 pub(crate) fn training_curve(path: &Path) -> anyhow::Result<TrainingCurve> {
     let file =
         std::fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -28,6 +28,12 @@ pub(crate) fn training_curve(path: &Path) -> anyhow::Result<TrainingCurve> {
             step: report.step,
             loss: report.loss,
         });
+        if let Some(loss) = report.validation_loss {
+            curve.validation.push(LossPoint {
+                step: report.step,
+                loss,
+            });
+        }
     }
     Ok(curve)
 }

@@ -88,7 +88,7 @@ pub(crate) fn multiply_tile<S: Simd, const ROWS: usize>(
 }
 
 /// A matrix `[steps, columns]` cut into panels: `[panel][step][width]`, the last panel filled up with zeros.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Panels {
     values: Vec<f32>,
     steps: usize,
@@ -117,13 +117,39 @@ impl Panels {
         [steps, columns]: [usize; 2],
         [step_stride, column_stride]: [usize; 2],
     ) -> Self {
+        let mut panels = Self::default();
+        panels.repack(
+            level,
+            values,
+            [steps, columns],
+            [step_stride, column_stride],
+        );
+        panels
+    }
+
+    /// [`of`](Self::of) another matrix, in the memory of this one.
+    pub(crate) fn refill(&mut self, level: Level, values: &[f32], steps: usize, columns: usize) {
+        self.repack(level, values, [steps, columns], [columns, 1]);
+    }
+
+    fn repack(
+        &mut self,
+        level: Level,
+        values: &[f32],
+        [steps, columns]: [usize; 2],
+        [step_stride, column_stride]: [usize; 2],
+    ) {
         let width = Self::width(level);
-        let mut packed = vec![0.0; columns.div_ceil(width) * steps * width];
+        (self.steps, self.columns, self.width) = (steps, columns, width);
+        let packed = &mut self.values;
+        // Whatever was there is overwritten, but for what fills up the last panel.
+        packed.resize(columns.div_ceil(width) * steps * width, 0.0);
         for (panel, packed) in packed.chunks_exact_mut((steps * width).max(1)).enumerate() {
             let first = panel * width;
             let here = width.min(columns - first);
             for (step, packed) in packed.chunks_exact_mut(width).enumerate() {
                 let start = step * step_stride + first * column_stride;
+                packed[here..].fill(0.0);
                 if column_stride == 1 {
                     packed[..here].copy_from_slice(&values[start..start + here]);
                 } else {
@@ -132,12 +158,6 @@ impl Panels {
                     }
                 }
             }
-        }
-        Self {
-            values: packed,
-            steps,
-            columns,
-            width,
         }
     }
 

@@ -128,6 +128,12 @@ impl Observer for Watcher {
                     epoch + 1
                 ),
             );
+            if let Some(loss) = report.validation_loss {
+                training.say(&format!(
+                    "validation loss after epoch {}: {loss:.3}",
+                    epoch + 1
+                ));
+            }
         }
     }
 

@@ -92,12 +92,52 @@ fn a_killed_run_ends_with_the_same_bits() {
         assert!(whole == killed, "{name} differs");
     }
     let steps = |run: &Path| -> Vec<u64> {
-        let lines = std::fs::read_to_string(run.join("metrics.jsonl")).expect("metrics");
-        let step = |line: &str| {
-            serde_json::from_str::<serde_json::Value>(line).expect("JSON")["step"].as_u64()
-        };
-        lines.lines().filter_map(step).collect()
+        let lines = metrics(run).into_iter();
+        lines.filter_map(|line| line["step"].as_u64()).collect()
     };
     assert_eq!(steps(&killed), [1, 2, 3, 4, 5, 6]);
     assert_eq!(steps(&whole), [1, 2, 3, 4, 5, 6]);
+}
+
+/// The lines of a run's `metrics.jsonl`.
+fn metrics(run: &Path) -> Vec<serde_json::Value> {
+    let lines = std::fs::read_to_string(run.join("metrics.jsonl")).expect("metrics");
+    let line = |line| serde_json::from_str(line).expect("JSON");
+    lines.lines().map(line).collect()
+}
+
+#[test]
+fn a_validation_measures_and_changes_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [phantoms, config, plain, validated] =
+        ["phantoms", "run.toml", "plain", "validated"].map(|name| folder.path().join(name));
+    succeed(["phantom", text(&phantoms), "--train", "8", "--valid", "5"]);
+    write_config(&config, &phantoms);
+    succeed(["train", text(&config), "--out", text(&plain)]);
+    let settings = std::fs::read_to_string(&config).expect("a configuration");
+    let validating = |every: u64| {
+        let key = format!("[train]\nvalidate_every_epochs = {every}\n");
+        std::fs::write(&config, settings.replace("[train]\n", &key)).expect("it can be written");
+    };
+    validating(2);
+    succeed(["train", text(&config), "--out", text(&validated)]);
+
+    let weights = |run: &Path| std::fs::read(run.join("model/model.safetensors")).expect("a model");
+    assert!(weights(&plain) == weights(&validated));
+    // Three epochs of two steps: after the second, and in the end.
+    let measured: Vec<(u64, f64)> = metrics(&validated)
+        .into_iter()
+        .filter_map(|line| Some((line["step"].as_u64()?, line["validation_loss"].as_f64()?)))
+        .collect();
+    let steps: Vec<u64> = measured.iter().map(|(step, _)| *step).collect();
+    assert_eq!(steps, [4, 6]);
+    // Batches of 4: a model that knows nothing has a loss of ln 4 = 1.39.
+    assert!(measured.iter().all(|(_, loss)| (0.5..3.0).contains(loss)));
+    assert_ne!(measured[0].1, measured[1].1);
+    assert!(metrics(&plain).iter().all(|line| line["validation_loss"].is_null()));
+
+    validating(0);
+    let refused = dcformer(["train", text(&config), "--out", text(&folder.path().join("x"))]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("train.validate_every_epochs"));
 }

@@ -130,19 +130,23 @@ fn convolve(
     out.par_chunks_mut(out_geometry.row_len())
         .with_min_len(4)
         .enumerate()
-        .for_each(|(row, out)| {
-            let row = out_geometry.row(row);
-            level.run(ConvolveRow {
-                x,
-                taps,
-                geometry,
-                out_geometry,
-                stride,
-                row,
-                out,
-                store,
-            });
-        });
+        .for_each_init(
+            || vec![0.0; MAX_ROWS * geometry.channels],
+            |border, (row, out)| {
+                let row = out_geometry.row(row);
+                level.run(ConvolveRow {
+                    x,
+                    taps,
+                    geometry,
+                    out_geometry,
+                    stride,
+                    row,
+                    out,
+                    border,
+                    store,
+                });
+            },
+        );
 }
 
 struct ConvolveRow<'a> {
@@ -153,6 +157,8 @@ struct ConvolveRow<'a> {
     stride: usize,
     row: RowAt,
     out: &'a mut [f32],
+    /// Room for a tile's voxels.
+    border: &'a mut [f32],
     store: Store<'a>,
 }
 
@@ -161,19 +167,18 @@ impl Kernel for ConvolveRow<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
-        let mut border = vec![0.0; MAX_ROWS * self.geometry.channels];
         let columns = self.out_geometry.channels;
         for panel in 0..columns.div_ceil(2 * S::LANES) {
             let mut voxel = 0;
             while voxel < self.out_geometry.size[2] {
                 let left = self.out_geometry.size[2] - voxel;
                 voxel += match S::ROWS {
-                    12 if left >= 12 => self.tile::<S, 12>(simd, voxel, panel, &mut border),
-                    8.. if left >= 8 => self.tile::<S, 8>(simd, voxel, panel, &mut border),
-                    6.. if left >= 6 => self.tile::<S, 6>(simd, voxel, panel, &mut border),
-                    4.. if left >= 4 => self.tile::<S, 4>(simd, voxel, panel, &mut border),
-                    3 if left >= 3 => self.tile::<S, 3>(simd, voxel, panel, &mut border),
-                    _ => self.tile::<S, 1>(simd, voxel, panel, &mut border),
+                    12 if left >= 12 => self.tile::<S, 12>(simd, voxel, panel),
+                    8.. if left >= 8 => self.tile::<S, 8>(simd, voxel, panel),
+                    6.. if left >= 6 => self.tile::<S, 6>(simd, voxel, panel),
+                    4.. if left >= 4 => self.tile::<S, 4>(simd, voxel, panel),
+                    3 if left >= 3 => self.tile::<S, 3>(simd, voxel, panel),
+                    _ => self.tile::<S, 1>(simd, voxel, panel),
                 };
             }
         }
@@ -188,7 +193,6 @@ impl ConvolveRow<'_> {
         simd: S,
         first: usize,
         panel: usize,
-        border: &mut [f32],
     ) -> usize {
         let channels = self.geometry.channels;
         let columns =
@@ -211,7 +215,7 @@ impl ConvolveRow<'_> {
                     step_stride: 1,
                 }
             } else {
-                let border = &mut border[..ROWS * channels];
+                let border = &mut self.border[..ROWS * channels];
                 for (voxel, copy) in border.chunks_exact_mut(channels).enumerate() {
                     let position = from + (voxel * self.stride) as isize;
                     match usize::try_from(position) {
@@ -545,9 +549,10 @@ fn weight_gradient(
         .into_par_iter()
         .map(|partial| {
             let mut sums = vec![0.0; len];
+            let mut panels = Panels::default();
             for row in partial * step..((partial + 1) * step).min(rows) {
                 let line = &gradient[row * out_geometry.row_len()..][..out_geometry.row_len()];
-                let panels = Panels::of(level, line, out_geometry.size[2], filters.channels_out);
+                panels.refill(level, line, out_geometry.size[2], filters.channels_out);
                 let row = out_geometry.row(row);
                 for tap in 0..filters.taps {
                     let shift = shift(branch, tap as isize - (filters.taps / 2) as isize);

@@ -3,6 +3,8 @@
 //! Sequences are computed one after another in one matrix of tokens, without padding: padding changes no result, so
 //! computing it is waste. Layers are post-norm: `x = norm(x + attention(x))`, `x = norm(x + mlp(x))`.
 
+use std::collections::HashMap;
+
 use burn::module::{Module, Param};
 use burn::nn::{Dropout, DropoutConfig, Initializer, Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -133,6 +135,25 @@ impl TextBatch {
         self.lengths.is_empty()
     }
 
+    /// The texts without repetitions, in the order in which each comes first, and for every text which of them it is.
+    pub(crate) fn distinct(&self) -> (Self, Vec<usize>) {
+        let mut places = HashMap::new();
+        let (mut ids, mut lengths) = (Vec::new(), Vec::new());
+        let which = self
+            .starts()
+            .zip(&self.lengths)
+            .map(|(start, &length)| {
+                let text = &self.ids[start..start + length];
+                *places.entry(text).or_insert_with(|| {
+                    ids.extend_from_slice(text);
+                    lengths.push(length);
+                    lengths.len() - 1
+                })
+            })
+            .collect();
+        (Self { ids, lengths }, which)
+    }
+
     /// Where each text begins.
     fn starts(&self) -> impl Iterator<Item = usize> + '_ {
         self.lengths.iter().scan(0, |next, length| {
@@ -165,12 +186,11 @@ impl Bert {
     /// If a token id is not in the vocabulary, or a text is longer than `max_position_embeddings`.
     pub fn forward(&self, batch: &TextBatch) -> Tensor<2> {
         let x = self.embeddings.forward(batch);
-        self.layers
-            .iter()
-            .fold(x, |x, layer| layer.forward(x, batch.lengths()))
+        through(&self.layers, x, batch)
     }
 
-    /// Features of the first token of every text, `[CLS]`.
+    /// Features of the first token of every text, `[CLS]`. In the last layer, nothing is computed of the other tokens but
+    /// what the first attends to.
     ///
     /// # Shapes
     /// - output: `[texts, hidden]`
@@ -178,13 +198,27 @@ impl Bert {
     /// # Panics
     /// As [`forward`](Self::forward).
     pub fn forward_cls(&self, batch: &TextBatch) -> Tensor<2> {
-        let x = self.forward(batch);
+        let x = self.embeddings.forward(batch);
         let starts = indices(batch.starts(), &x.device());
-        x.select(0, starts)
+        match self.layers.split_last() {
+            None => x.select(0, starts),
+            Some((last, before)) => {
+                let x = through(before, x, batch);
+                let attended = last.attend(&x, batch.lengths()).select(0, starts.clone());
+                last.transform(x.select(0, starts), attended)
+            }
+        }
     }
 }
 
-fn indices(of: impl Iterator<Item = usize>, device: &Device) -> Tensor<1, Int> {
+fn through(layers: &[Layer], x: Tensor<2>, batch: &TextBatch) -> Tensor<2> {
+    layers
+        .iter()
+        .fold(x, |x, layer| layer.forward(x, batch.lengths()))
+}
+
+/// `of` as a tensor to select rows with.
+pub(super) fn indices(of: impl Iterator<Item = usize>, device: &Device) -> Tensor<1, Int> {
     let values: Vec<i64> = of.map(|index| index as i64).collect();
     let count = values.len();
     Tensor::from_data(TensorData::new(values, [count]), device)
@@ -280,13 +314,29 @@ impl Layer {
     /// # Shapes
     /// - `x`, output: `[tokens, hidden]`
     fn forward(&self, x: Tensor<2>, lengths: &[usize]) -> Tensor<2> {
-        let attended = packed_attention(
+        let attended = self.attend(&x, lengths);
+        self.transform(x, attended)
+    }
+
+    /// What every token gathers from its text.
+    ///
+    /// # Shapes
+    /// - `x`, output: `[tokens, hidden]`
+    fn attend(&self, x: &Tensor<2>, lengths: &[usize]) -> Tensor<2> {
+        packed_attention(
             self.query.forward(x.clone()),
             self.key.forward(x.clone()),
             self.value.forward(x.clone()),
             lengths,
             self.heads,
-        );
+        )
+    }
+
+    /// The rest of the layer, which knows one token at a time.
+    ///
+    /// # Shapes
+    /// - `x`, `attended`, output: `[tokens, hidden]`
+    fn transform(&self, x: Tensor<2>, attended: Tensor<2>) -> Tensor<2> {
         let attended = self
             .dropout
             .forward(self.attention_output.forward(attended));
@@ -382,6 +432,14 @@ mod tests {
             .flat_map(|at| all[8 * at..8 * at + 8].to_vec())
             .collect();
         assert_eq!(values(bert.forward_cls(&batch)), first);
+    }
+
+    #[test]
+    fn repeated_texts_are_kept_once_and_found_again() {
+        let texts = [vec![4, 2], vec![4], vec![4, 2], vec![2, 4], vec![4]];
+        let (distinct, which) = TextBatch::new(&texts).distinct();
+        assert_eq!(distinct, TextBatch::new(&[vec![4, 2], vec![4], vec![2, 4]]));
+        assert_eq!(which, [0, 1, 0, 2, 1]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::bert::{Bert, BertConfig, TextBatch};
+use super::bert::{Bert, BertConfig, TextBatch, indices};
 use super::dcformer::{DcformerEncoder, DcformerEncoderConfig};
 use super::decomposed::Statistics;
 use super::quantizer::{VectorQuantizer, VectorQuantizerConfig};
@@ -318,13 +318,22 @@ impl TextTower {
         self.encoder = encoder;
     }
 
+    /// Latents of texts. A text that comes several times, as sentences of reports do, is computed once; in training its
+    /// copies then share what dropout leaves of it.
+    ///
     /// # Shapes
     /// - output: `[texts, latent]`, rows of unit length
     ///
     /// # Panics
     /// As [`Bert::forward`].
     pub fn latent(&self, batch: &TextBatch) -> Tensor<2> {
-        unit_rows(self.projection.forward(self.encoder.forward_cls(batch)))
+        let (distinct, which) = batch.distinct();
+        let latents = unit_rows(self.projection.forward(self.encoder.forward_cls(&distinct)));
+        if distinct.len() == batch.len() {
+            return latents;
+        }
+        let which = indices(which.into_iter(), &latents.device());
+        latents.select(0, which)
     }
 }
 

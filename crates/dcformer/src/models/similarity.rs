@@ -94,10 +94,11 @@ impl LogitScale {
         }
     }
 
-    /// The loss of a batch of pairs: row `i` of `image` belongs to row `i` of `text`.
+    /// The loss of a batch of pairs: row `i` of `image` belongs to row `i` of `text`. With several texts an image, it is
+    /// the mean over them: first come the first texts of all images, then their second ones, and so on.
     ///
     /// # Shapes
-    /// - `image`, `text`: `[pairs, latent]`, rows of unit length
+    /// - `image`: `[pairs, latent]`, `text`: `[texts * pairs, latent]`; rows of unit length
     /// - output: `[1]`
     pub fn loss(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
         let scale = self.scale(&image.device());
@@ -126,14 +127,32 @@ impl LogitScale {
 /// ```
 ///
 /// # Shapes
-/// - `image`, `text`: `[pairs, latent]`, rows of unit length
+/// - `image`: `[pairs, latent]`, `text`: `[texts * pairs, latent]`; rows of unit length
 /// - `scale`, output: `[1]`
 pub fn clip_loss(image: Tensor<2>, text: Tensor<2>, scale: Tensor<1>) -> Tensor<1> {
+    let Similarities { logits, own } = similarities(image, text, scale);
+    let [pairs, texts, _] = logits.dims();
+    let both = activation::log_softmax(logits.clone(), 2) + activation::log_softmax(logits, 0);
+    (both * own).sum() * (-0.5 / (pairs * texts) as f64)
+}
+
+/// Scaled similarities of every image and text.
+struct Similarities {
+    /// `[image, text of an image, image whose text it is]`
+    logits: Tensor<3>,
+    /// 1 where a text is the image's own, else 0; `[image, 1, image whose text it is]`.
+    own: Tensor<3>,
+}
+
+fn similarities(image: Tensor<2>, text: Tensor<2>, scale: Tensor<1>) -> Similarities {
+    let pairs = image.dims()[0];
+    let texts = text.dims()[0] / pairs.max(1);
+    let own: Tensor<2> = Tensor::eye(pairs, &image.device());
     let logits = image.matmul(text.transpose()) * scale.unsqueeze_dim(0);
-    let pairs = logits.dims()[0];
-    let own = Tensor::eye(pairs, &logits.device());
-    let both = activation::log_softmax(logits.clone(), 1) + activation::log_softmax(logits, 0);
-    (both * own).sum() * (-0.5 / pairs as f64)
+    Similarities {
+        logits: logits.reshape([pairs, texts, pairs]),
+        own: own.unsqueeze_dim(1),
+    }
 }
 
 /// Pairwise sigmoid loss (SigLIP, arXiv 2303.15343, algorithm 1).
@@ -143,7 +162,7 @@ pub fn clip_loss(image: Tensor<2>, text: Tensor<2>, scale: Tensor<1>) -> Tensor<
 /// ```
 ///
 /// # Shapes
-/// - `image`, `text`: `[pairs, latent]`, rows of unit length
+/// - `image`: `[pairs, latent]`, `text`: `[texts * pairs, latent]`; rows of unit length
 /// - `scale`, `bias`, output: `[1]`
 pub fn sigmoid_loss(
     image: Tensor<2>,
@@ -151,10 +170,11 @@ pub fn sigmoid_loss(
     scale: Tensor<1>,
     bias: Tensor<1>,
 ) -> Tensor<1> {
-    let logits = image.matmul(text.transpose()) * scale.unsqueeze_dim(0) + bias.unsqueeze_dim(0);
-    let pairs = logits.dims()[0];
-    let sign = Tensor::eye(pairs, &logits.device()) * 2.0 - 1.0;
-    activation::log_sigmoid(logits * sign).sum() * (-1.0 / pairs as f64)
+    let Similarities { logits, own } = similarities(image, text, scale);
+    let [pairs, texts, _] = logits.dims();
+    let logits = logits + bias.reshape([1, 1, 1]);
+    let sign = own * 2.0 - 1.0;
+    activation::log_sigmoid(logits * sign).sum() * (-1.0 / (pairs * texts) as f64)
 }
 
 /// Probability that each abnormality is present: softmax over the scaled similarities to the two prompts.

@@ -119,6 +119,13 @@ impl RunConfig {
         if self.train.texts_per_volume == 0 {
             return wrong("train.texts_per_volume", "0".to_owned(), "at least 1");
         }
+        if self.train.validate_every_epochs == Some(0) {
+            return wrong(
+                "train.validate_every_epochs",
+                "0".to_owned(),
+                "at least 1, or absent for no validation",
+            );
+        }
         if checkpoint_every_steps == Some(0) {
             return wrong(
                 "train.checkpoint_every_steps",
@@ -296,11 +303,13 @@ pub struct TrainConfig {
     pub texts_per_volume: usize,
     /// Largest shift of a volume along depth, height and width, in voxels, drawn anew each time; 0 for none.
     pub shift_voxels: [usize; 3],
+    /// Epochs between measurements of the loss on the validation split; absent for none.
+    pub validate_every_epochs: Option<u64>,
     /// Steps between checkpoints; absent for one an epoch.
     pub checkpoint_every_steps: Option<u64>,
     /// Newest checkpoints that are kept.
     pub keep_checkpoints: usize,
-    /// Preprocessed volumes that are kept in memory, in GB; what does not fit is read again every epoch.
+    /// Preprocessed volumes of a split that are kept in memory, in GB; what does not fit is read again every epoch.
     pub volume_memory_gb: f64,
 }
 
@@ -315,6 +324,7 @@ impl Default for TrainConfig {
             report: ReportText::Whole,
             texts_per_volume: 1,
             shift_voxels: [0; 3],
+            validate_every_epochs: None,
             checkpoint_every_steps: None,
             keep_checkpoints: 2,
             volume_memory_gb: 4.0,

@@ -11,7 +11,7 @@ use dcformer_volume::dataset::Problem;
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Checkpoints, Resumed};
-use super::config::{RunConfig, TextChoice};
+use super::config::{RunConfig, TextChoice, TrainConfig};
 use super::data::{Pairs, VolumeSource, epoch_order, texts_of_step};
 use super::learning_rate::learning_rate;
 use super::metrics_file::MetricsFile;
@@ -50,6 +50,9 @@ pub struct StepReport {
     pub gradient_norm: f64,
     /// Pairs a second, over this step.
     pub pairs_per_s: f64,
+    /// Mean loss over the validation split after this step, where it was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_loss: Option<f64>,
 }
 
 /// Who is told how a run goes.
@@ -90,13 +93,13 @@ pub fn train(
     observer: &dyn Observer,
 ) -> Result<Outcome> {
     config.check()?;
-    let data = config.data.training()?;
-    let problems = data.problems.clone();
+    let mut data = config.data.training()?;
+    let problems = std::mem::take(&mut data.problems);
     let pairs = Pairs::of(data);
-    if !problems.is_empty() || pairs.without_report > 0 {
-        observer.problems(&problems, pairs.without_report);
-    }
+    say_problems(&problems, &pairs, observer);
     let plan = Plan::new(config, pairs.samples.len())?;
+    let held_out = held_out_pairs(config, observer)?;
+    let all_volumes = pairs.samples.len() + held_out.as_ref().map_or(0, |held| held.samples.len());
     std::fs::create_dir_all(folder).map_err(|source| Error::Write {
         path: folder.to_owned(),
         source,
@@ -125,15 +128,23 @@ pub fn train(
             optimizer: AdamW::new(config.train.optimizer.clone()),
         },
     };
-    let progress = |done, volumes| observer.reading(done, volumes);
-    let memory_gb = config.train.volume_memory_gb;
-    let volumes = VolumeSource::load(
-        &pairs.samples,
-        &config.preprocess,
-        memory_gb,
-        &progress,
-        options.stop,
-    )?;
+    let load = |pairs: &Pairs, before: usize| {
+        VolumeSource::load(
+            &pairs.samples,
+            &config.preprocess,
+            config.train.volume_memory_gb,
+            &|done, _| observer.reading(before + done, all_volumes),
+            options.stop,
+        )
+    };
+    let volumes = load(&pairs, 0)?;
+    let validation = match held_out {
+        None => None,
+        Some(held_out) => Some(Validation {
+            volumes: load(&held_out, pairs.samples.len())?,
+            pairs: held_out,
+        }),
+    };
     let mut trainer = Trainer {
         config,
         plan,
@@ -147,6 +158,7 @@ pub fn train(
         step,
         device: options.device.clone().autodiff(),
         metrics: MetricsFile::open(&folder.join("metrics.jsonl"), step)?,
+        validation,
     };
     if step == 0 && config.model.spread_latents && config.model.start.is_none() {
         trainer.spread_latents(plan.batches(config, 0, &pairs, &volumes)?);
@@ -249,8 +261,8 @@ struct Plan {
 /// One batch: volumes and texts.
 struct Batch {
     volumes: Vec<f32>,
-    /// `[texts per volume][volumes]`
-    texts: Vec<Vec<String>>,
+    /// The first texts of all volumes, then their second ones, and so on.
+    texts: Vec<String>,
 }
 
 impl Plan {
@@ -304,21 +316,78 @@ impl Plan {
                 };
                 let shifts: Vec<[isize; 3]> = indices.iter().map(|_| shift(&mut random)).collect();
                 let train = &config.train;
-                let mut texts = vec![Vec::with_capacity(indices.len()); train.texts_per_volume];
-                for &index in indices {
-                    let report = pairs.samples[index].report.as_deref().unwrap_or_default();
-                    let of_volume =
-                        texts_of_step(report, train.report, train.texts_per_volume, &mut random);
-                    for (texts, text) in texts.iter_mut().zip(of_volume) {
-                        texts.push(text);
-                    }
-                }
                 Ok(Batch {
+                    texts: texts_of_batch(pairs, indices, train, &mut random),
                     volumes: volumes.batch(indices, &shifts)?,
-                    texts,
                 })
             })
             .collect()
+    }
+}
+
+/// The first texts of all pairs, then their second ones, and so on.
+fn texts_of_batch(
+    pairs: &Pairs,
+    indices: &[usize],
+    train: &TrainConfig,
+    random: &mut Random,
+) -> Vec<String> {
+    let mut texts = vec![Vec::with_capacity(indices.len()); train.texts_per_volume];
+    for &index in indices {
+        let report = pairs.samples[index].report.as_deref().unwrap_or_default();
+        let of_volume = texts_of_step(report, train.report, train.texts_per_volume, random);
+        for (texts, text) in texts.iter_mut().zip(of_volume) {
+            texts.push(text);
+        }
+    }
+    texts.concat()
+}
+
+fn say_problems(problems: &[Problem], pairs: &Pairs, observer: &dyn Observer) {
+    if !problems.is_empty() || pairs.without_report > 0 {
+        observer.problems(problems, pairs.without_report);
+    }
+}
+
+/// The validation split, if the run measures its loss there.
+fn held_out_pairs(config: &RunConfig, observer: &dyn Observer) -> Result<Option<Pairs>> {
+    let Some(epochs) = config.train.validate_every_epochs else {
+        return Ok(None);
+    };
+    let mut data = config.data.validation()?;
+    let problems = std::mem::take(&mut data.problems);
+    let pairs = Pairs::of(data);
+    say_problems(&problems, &pairs, observer);
+    let count = pairs.samples.len();
+    if count < 2 {
+        return Err(Error::RunField {
+            field: "train.validate_every_epochs",
+            found: format!("{epochs} with {count} validation volumes that have a report"),
+            expected: "at least 2 of them: name them in `data`, or leave this key out",
+        });
+    }
+    Ok(Some(pairs))
+}
+
+/// Pairs that nothing is learnt from.
+struct Validation {
+    pairs: Pairs,
+    volumes: VolumeSource,
+}
+
+impl Validation {
+    /// The split in batches, each time the same: as large as in training, since a pair is the harder to tell the more
+    /// there are beside it. What is left over is left out.
+    fn batches(&self, config: &RunConfig) -> impl Iterator<Item = Result<Batch>> {
+        let size = config.train.batch.min(self.pairs.samples.len());
+        let mut random = Random::new(config.seed, "texts of validation", 0);
+        (0..self.pairs.samples.len() / size).map(move |batch| {
+            let indices: Vec<usize> = (batch * size..(batch + 1) * size).collect();
+            Ok(Batch {
+                texts: texts_of_batch(&self.pairs, &indices, &config.train, &mut random),
+                volumes: self.volumes.batch(&indices, &vec![[0; 3]; size])?,
+            })
+        })
     }
 }
 
@@ -333,6 +402,7 @@ struct Trainer<'a> {
     step: u64,
     device: Device,
     metrics: MetricsFile,
+    validation: Option<Validation>,
 }
 
 impl Trainer<'_> {
@@ -364,7 +434,8 @@ impl Trainer<'_> {
                 let started = Instant::now();
                 // The sender stops only after it has sent every step.
                 let Ok(batches) = batches.recv() else { break };
-                let report = self.take_step(batches?, started)?;
+                let mut report = self.take_step(batches?, started)?;
+                report.validation_loss = self.validation_loss()?;
                 self.metrics.append(&report)?;
                 observer.step(&report);
             }
@@ -390,7 +461,7 @@ impl Trainer<'_> {
         let mut loss_sum = 0.0;
         let count = batches.len();
         for batch in batches {
-            let loss = self.loss(batch)?;
+            let loss = self.loss(self.clip(), batch, &self.device)?;
             let value = f64::from(loss.clone().into_scalar::<f32>());
             if !value.is_finite() {
                 return Err(Error::LossNotFinite {
@@ -435,7 +506,29 @@ impl Trainer<'_> {
             learning_rate: rate,
             gradient_norm,
             pairs_per_s: pairs / started.elapsed().as_secs_f64().max(1e-9),
+            validation_loss: None,
         })
+    }
+
+    /// The mean loss over the validation split, if this is a step to measure it after.
+    fn validation_loss(&self) -> Result<Option<f64>> {
+        let (Some(validation), Some(epochs)) =
+            (&self.validation, self.config.train.validate_every_epochs)
+        else {
+            return Ok(None);
+        };
+        let every_steps = epochs.saturating_mul(self.plan.steps_per_epoch);
+        if !self.step.is_multiple_of(every_steps) && self.step < self.plan.steps {
+            return Ok(None);
+        }
+        let (clip, device) = (self.clip().valid(), self.device.clone().inner());
+        let (mut sum, mut count) = (0.0, 0);
+        for batch in validation.batches(self.config) {
+            let loss = self.loss(&clip, batch?, &device)?;
+            sum += f64::from(loss.into_scalar::<f32>());
+            count += 1;
+        }
+        Ok(Some(sum / f64::from(count)))
     }
 
     /// See [`ImageTower::spread_latents`](crate::models::ImageTower::spread_latents), from the first step's first batch.
@@ -443,7 +536,7 @@ impl Trainer<'_> {
         let Some(batch) = batches.into_iter().next() else {
             return;
         };
-        let volumes = self.volumes(batch.volumes);
+        let volumes = self.volumes(batch.volumes, &self.device);
         let clip = self
             .clip
             .as_mut()
@@ -453,26 +546,18 @@ impl Trainer<'_> {
     }
 
     /// `[volumes, 1, depth, height, width]`
-    fn volumes(&self, values: Vec<f32>) -> Tensor<5> {
+    fn volumes(&self, values: Vec<f32>, device: &Device) -> Tensor<5> {
         let shape = self.config.preprocess.shape;
         let count = values.len() / shape.voxels();
         let shape = [count, 1, shape.depth, shape.height, shape.width];
-        Tensor::from_data(TensorData::new(values, shape), &self.device)
+        Tensor::from_data(TensorData::new(values, shape), device)
     }
 
-    fn loss(&self, batch: Batch) -> Result<Tensor<1>> {
-        let count = batch.texts[0].len();
-        let volumes = self.volumes(batch.volumes);
-        let views = batch.texts.len();
-        let texts = self.tokenizer.encode_batch(&batch.texts.concat())?;
-        let clip = self.clip();
+    fn loss(&self, clip: &Clip, batch: Batch, device: &Device) -> Result<Tensor<1>> {
+        let volumes = self.volumes(batch.volumes, device);
+        let texts = self.tokenizer.encode_batch(&batch.texts)?;
         let images = clip.encode_image(volumes)?;
         let texts = clip.encode_text(&texts)?;
-        let loss = |view: usize| {
-            clip.logit_scale
-                .loss(images.clone(), texts.clone().narrow(0, view * count, count))
-        };
-        let sum = (1..views).fold(loss(0), |sum, view| sum + loss(view));
-        Ok(sum / views as f64)
+        Ok(clip.logit_scale.loss(images, texts))
     }
 }

@@ -75,13 +75,13 @@ fn config(train: PathBuf) -> RunConfig {
         preprocess: Preprocess {
             intensity: Intensity::Window(Window::FULL),
             fit: Fit::SpacingMm {
-                depth: 10.0,
-                height: 7.6,
-                width: 7.6,
+                depth: 8.6,
+                height: 6.4,
+                width: 6.4,
             },
             shape: Shape3 {
                 depth: 32,
-                height: 48,
+                height: 40,
                 width: 48,
             },
             ..Preprocess::dcformer()
@@ -91,6 +91,7 @@ fn config(train: PathBuf) -> RunConfig {
             batch: 16,
             report: ReportText::Sentences { most: 1 },
             texts_per_volume: 16,
+            shift_voxels: [2; 3],
             clip_gradient_norm: Some(1.0),
             optimizer: OptimizerConfig {
                 learning_rate: Some(2e-3),

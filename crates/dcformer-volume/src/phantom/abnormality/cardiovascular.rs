@@ -91,14 +91,14 @@ pub(super) fn coronary_calcification(drawing: &mut Drawing<'_>) -> Finding {
     ];
     let courses = drawing.anatomy.heart.coronaries();
     let vessels = match drawing.severity {
-        mild if mild < 0.4 => 1,
-        moderate if moderate < 0.6 => 2,
+        mild if mild < 0.35 => 1,
+        moderate if moderate < 0.5 => 2,
         _ => 3,
     };
-    let radius = drawing.graded(2.6, 4.0);
+    let radius = drawing.graded(3.2, 5.0);
     let mut size = 0.0_f32;
     for course in courses.iter().take(vessels) {
-        let share = drawing.graded(0.5, 0.95);
+        let share = drawing.graded(0.7, 1.0);
         let legs = course.len() - 1;
         let mut leg = 0;
         while leg < (0.85 * legs as f32) as usize {
@@ -107,7 +107,7 @@ pub(super) fn coronary_calcification(drawing: &mut Drawing<'_>) -> Finding {
                 let last = (leg + stretch).min(legs);
                 size = size.max(length(subtract(course[last], course[leg])));
                 for step in leg..last {
-                    let hounsfield = drawing.random.between(500.0, 1_000.0);
+                    let hounsfield = drawing.random.between(700.0, 1_200.0);
                     let radius = [radius * drawing.random.between(0.8, 1.2); 2];
                     let shape = Paint::Over(hounsfield);
                     drawing.push(Stroke::tube(
@@ -129,7 +129,7 @@ pub(super) fn coronary_calcification(drawing: &mut Drawing<'_>) -> Finding {
         courses[0][2],
         courses[0][4],
         radius,
-        Paint::Over(750.0),
+        Paint::Over(950.0),
     ));
     let place = if vessels == 3 {
         "coronary arteries"

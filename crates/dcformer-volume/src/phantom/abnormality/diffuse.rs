@@ -82,7 +82,7 @@ pub(super) fn mosaic_attenuation(drawing: &mut Drawing<'_>) -> Finding {
     let size = drawing.random.between(26.0, 40.0);
     drawing.parenchyma.mosaic = Some(Mosaic {
         size,
-        difference: drawing.graded(180.0, 330.0),
+        difference: drawing.graded(240.0, 380.0),
         dark: drawing.random.between(0.4, 0.6),
         seed: drawing.random.next(),
     });
@@ -125,12 +125,12 @@ pub(super) fn bronchiectasis(drawing: &mut Drawing<'_>) -> Finding {
     let lobe = drawing
         .random
         .pick(&[Lobe::Lower, Lobe::Lower, Lobe::Middle, Lobe::Upper]);
-    let cystic = drawing.random.chance(0.45);
-    let widest = drawing.graded(5.0, 8.0);
+    let cystic = drawing.random.chance(0.6);
+    let widest = drawing.graded(6.0, 9.0);
     let mut strokes = Vec::new();
     for &side in &sides {
         let anatomy = drawing.anatomy;
-        let count = drawing.graded(16.0, 28.0) as usize;
+        let count = drawing.graded(20.0, 34.0) as usize;
         let leaves: Vec<Point> = (0..count)
             .map(|_| anatomy.point_in_lobe(&mut drawing.random, 9.0, side, lobe))
             .collect();
@@ -143,10 +143,10 @@ pub(super) fn bronchiectasis(drawing: &mut Drawing<'_>) -> Finding {
         for (from, to, radius) in tree.segments() {
             // Wide to the end: a cylinder, not a cone.
             let radius = radius.map(|value| (value + 0.55 * widest).min(widest));
-            airway(from, to, radius, 2.0, &mut strokes);
+            airway(from, to, radius, 2.6, &mut strokes);
             // The lung between wide bronchi is crowded and inflamed.
             let around = radius.map(|value| value + 8.0);
-            let haze = Paint::DenserLung(-620.0);
+            let haze = Paint::DenserLung(-560.0);
             strokes.push(Stroke::tube(UNDER_VESSELS, from, to, around, haze).blurred(7.0));
             let beside = [0.0, -(radius[1] + 3.2), 1.0];
             let artery = Paint::DenserLung(anatomy.patient.blood);

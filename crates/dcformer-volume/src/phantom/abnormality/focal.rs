@@ -34,7 +34,7 @@ pub(super) fn atelectasis(drawing: &mut Drawing<'_>) -> Finding {
             let plate = Ellipsoid {
                 center,
                 axes: frame(normalised(tilt)),
-                radius: [drawing.graded(4.0, 7.5), long, 0.65 * long],
+                radius: [drawing.graded(5.0, 9.0), long, 0.65 * long],
             };
             let stroke = Stroke::new(
                 OVER_VESSELS,
@@ -58,12 +58,12 @@ pub(super) fn atelectasis(drawing: &mut Drawing<'_>) -> Finding {
 /// Round lesions of up to 30 mm.
 pub(super) fn nodules(drawing: &mut Drawing<'_>) -> Finding {
     let count = match drawing.random.below(10) {
-        0..=1 => drawing.random.count(1, 2),
-        2..=5 => drawing.random.count(3, 7),
-        _ => drawing.random.count(8, 20),
+        0..=1 => drawing.random.count(1, 3),
+        2..=5 => drawing.random.count(6, 12),
+        _ => drawing.random.count(14, 28),
     };
     // Single ones are seen because they are large.
-    let largest = drawing.graded(8.0, 13.5) * if count == 1 { 1.1 } else { 0.95 };
+    let largest = drawing.graded(9.0, 13.5) * if count == 1 { 1.1 } else { 0.95 };
     let calcified = drawing.random.chance(0.15);
     let mut lobes = Vec::new();
     for index in 0..count {

@@ -118,7 +118,7 @@ pub(super) fn lymphadenopathy(drawing: &mut Drawing<'_>) -> Finding {
     let calcified = drawing.random.chance(0.12);
     let mut largest = 0.0_f32;
     for (place, _) in stations.iter().take(count) {
-        let radius = drawing.graded(11.0, 19.0) * drawing.random.between(0.8, 1.25);
+        let radius = drawing.graded(13.0, 20.0) * drawing.random.between(0.8, 1.25);
         largest = largest.max(2.0 * radius);
         // Nodes come in clusters.
         for member in 0..drawing.random.count(1, 3) {

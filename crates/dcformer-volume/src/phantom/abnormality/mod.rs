@@ -126,6 +126,11 @@ pub(super) fn change_patient(
     if let Some(severity) = draw(PERICARDIAL_EFFUSION) {
         patient.pericardial_fluid = lerp(6.0, 20.0, severity);
     }
+    if let Some(severity) = draw(ATELECTASIS) {
+        // Lung that has lost its air takes less room: the diaphragm comes up.
+        let rise = lerp(10.0, 30.0, severity);
+        patient.dome_lift = patient.dome_lift.map(|lift| lift + rise);
+    }
     if let Some(severity) = draw(EMPHYSEMA) {
         let drop = lerp(4.0, 16.0, severity);
         patient.dome_lift = patient.dome_lift.map(|lift| lift - drop);
@@ -136,6 +141,7 @@ const ARTERIAL_CALCIFICATION: usize = 1;
 const CARDIOMEGALY: usize = 2;
 const PERICARDIAL_EFFUSION: usize = 3;
 const EMPHYSEMA: usize = 7;
+const ATELECTASIS: usize = 8;
 
 type Draw = fn(&mut Drawing<'_>) -> Finding;
 
