@@ -171,11 +171,11 @@ fn run_config(phantoms: &Path, seed: u64) -> RunConfig {
             ..Preprocess::dcformer()
         },
         train: TrainConfig {
-            epochs: 48,
+            epochs: 64,
             // Sentences differ in more than what they say of the scan; only many of them a step average that out.
-            batch: 64,
+            batch: 128,
             report: ReportText::Sentences { most: 1 },
-            texts_per_volume: 20,
+            texts_per_volume: 24,
             // So few patients are soon known by heart otherwise.
             shift_voxels: [2; 3],
             validate_every_epochs: Some(4),

@@ -134,10 +134,19 @@ fn a_validation_measures_and_changes_nothing() {
     // Batches of 4: a model that knows nothing has a loss of ln 4 = 1.39.
     assert!(measured.iter().all(|(_, loss)| (0.5..3.0).contains(loss)));
     assert_ne!(measured[0].1, measured[1].1);
-    assert!(metrics(&plain).iter().all(|line| line["validation_loss"].is_null()));
+    assert!(
+        metrics(&plain)
+            .iter()
+            .all(|line| line["validation_loss"].is_null())
+    );
 
     validating(0);
-    let refused = dcformer(["train", text(&config), "--out", text(&folder.path().join("x"))]);
+    let refused = dcformer([
+        "train",
+        text(&config),
+        "--out",
+        text(&folder.path().join("x")),
+    ]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("train.validate_every_epochs"));
 }

@@ -188,12 +188,7 @@ impl Kernel for ConvolveRow<'_> {
 impl ConvolveRow<'_> {
     /// Output voxels `first..first + ROWS` of one panel of channels.
     #[inline(always)]
-    fn tile<S: Simd, const ROWS: usize>(
-        &mut self,
-        simd: S,
-        first: usize,
-        panel: usize,
-    ) -> usize {
+    fn tile<S: Simd, const ROWS: usize>(&mut self, simd: S, first: usize, panel: usize) -> usize {
         let channels = self.geometry.channels;
         let columns =
             panel * 2 * S::LANES..((panel + 1) * 2 * S::LANES).min(self.out_geometry.channels);

@@ -1,5 +1,6 @@
 //! Texts to token ids, as BERT does it.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use tokenizers::AddedToken;
@@ -92,10 +93,18 @@ impl Tokenizer {
     /// # Panics
     /// If there is no text.
     pub fn encode_batch<T: AsRef<str>>(&self, texts: &[T]) -> Result<TextBatch> {
-        let ids = texts
-            .iter()
-            .map(|text| self.encode(text.as_ref()))
-            .collect::<Result<Vec<_>>>()?;
+        // Sentences of reports repeat.
+        let mut known = HashMap::new();
+        let mut ids: Vec<Vec<u32>> = Vec::with_capacity(texts.len());
+        for (index, text) in texts.iter().enumerate() {
+            let text = text.as_ref();
+            let encoded = match known.get(text) {
+                Some(&same) => Vec::clone(&ids[same]),
+                None => self.encode(text)?,
+            };
+            known.entry(text).or_insert(index);
+            ids.push(encoded);
+        }
         Ok(TextBatch::new(&ids))
     }
 

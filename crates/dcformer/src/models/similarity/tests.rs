@@ -138,9 +138,8 @@ fn the_loss_of_several_texts_is_the_mean_of_their_losses() {
     let second = [TEXT[1], [0.0, 0.6, 0.8]];
     for temperature in [Temperature::CLIP, Temperature::SIGLIP] {
         let scale = temperature.init(&device);
-        let loss = |text: Tensor<2>| -> f32 {
-            scale.loss(tensor(IMAGE, &device), text).into_scalar()
-        };
+        let loss =
+            |text: Tensor<2>| -> f32 { scale.loss(tensor(IMAGE, &device), text).into_scalar() };
         let (one, other) = (tensor(TEXT, &device), tensor(second, &device));
         let both = loss(Tensor::cat(vec![one.clone(), other.clone()], 0));
         let mean = (loss(one) + loss(other)) / 2.0;
