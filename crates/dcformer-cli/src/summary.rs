@@ -14,7 +14,7 @@ use dcformer_volume::scan::ScanOptions;
 use crate::command::evaluate::Scored;
 
 /// Right and wrong cases that a report shows, each.
-const CASES: usize = 3;
+const CASES: usize = 4;
 
 /// The loss of every step and of every validation, from a run's `metrics.jsonl`.
 pub(crate) fn training_curve(path: &Path) -> anyhow::Result<TrainingCurve> {

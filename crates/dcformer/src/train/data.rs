@@ -266,13 +266,15 @@ pub(super) fn texts_of_step(
     }
 }
 
-/// The sentences of a report; a full stop inside a number ends none.
+/// The sentences of a report. A full stop inside a number or an abbreviation ends none; one that touches the next
+/// sentence does, as where the authors' texts of CT-RATE go from findings to impressions.
 fn sentences(report: &str) -> impl Iterator<Item = &str> {
     let is_end = |(index, _): &(usize, &str)| {
+        let abbreviates = report[..*index].ends_with(char::is_uppercase);
         report[index + 1..]
             .chars()
             .next()
-            .is_none_or(char::is_whitespace)
+            .is_none_or(|next| next.is_whitespace() || (next.is_uppercase() && !abbreviates))
     };
     let ends = report
         .match_indices(['.', '?', '!'])
@@ -294,11 +296,17 @@ mod tests {
 
     #[test]
     fn sentences_end_at_full_stops_but_not_inside_numbers() {
-        let report = "A nodule of 7.5 mm. Effusion?  Heart is normal";
+        let report = "A nodule of 7.5 mm. Effusion?  Post C.T. findings.Heart is normal";
         let found: Vec<&str> = sentences(report).collect();
         assert_eq!(
             found,
-            ["A nodule of 7.5 mm.", "Effusion?", "Heart is normal"]
+            [
+                "A nodule of 7.5 mm.",
+                "Effusion?",
+                "Post C.T.",
+                "findings.",
+                "Heart is normal"
+            ]
         );
         assert_eq!(sentences("").count(), 0);
         assert_eq!(sentences(" . ").collect::<Vec<_>>(), ["."]);
