@@ -157,7 +157,7 @@ fn run_config(phantoms: &Path, seed: u64) -> RunConfig {
         preprocess: Preprocess {
             // Calcium and metal stand out of soft tissue, which the authors' window of 200 HU cuts off.
             intensity: Intensity::Window(Window::FULL),
-            // Just the chest: the air and the arms around it would take a third of the voxels.
+            // Just the chest: with the air around it, findings would have fewer of the voxels.
             fit: Fit::SpacingMm {
                 depth: 8.6,
                 height: 6.4,

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use dcformer_volume::dataset::Problem;
+use dcformer_volume::dataset::{DataSet, Problem};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Checkpoints, Resumed};
@@ -93,10 +93,7 @@ pub fn train(
     observer: &dyn Observer,
 ) -> Result<Outcome> {
     config.check()?;
-    let mut data = config.data.training()?;
-    let problems = std::mem::take(&mut data.problems);
-    let pairs = Pairs::of(data);
-    say_problems(&problems, &pairs, observer);
+    let pairs = pairs_of(config.data.training()?, observer);
     let plan = Plan::new(config, pairs.samples.len())?;
     let held_out = held_out_pairs(config, observer)?;
     let all_volumes = pairs.samples.len() + held_out.as_ref().map_or(0, |held| held.samples.len());
@@ -343,10 +340,14 @@ fn texts_of_batch(
     texts.concat()
 }
 
-fn say_problems(problems: &[Problem], pairs: &Pairs, observer: &dyn Observer) {
+/// The pairs of a split; what is wrong with it is said.
+fn pairs_of(mut data: DataSet, observer: &dyn Observer) -> Pairs {
+    let problems = std::mem::take(&mut data.problems);
+    let pairs = Pairs::of(data);
     if !problems.is_empty() || pairs.without_report > 0 {
-        observer.problems(problems, pairs.without_report);
+        observer.problems(&problems, pairs.without_report);
     }
+    pairs
 }
 
 /// The validation split, if the run measures its loss there.
@@ -354,10 +355,7 @@ fn held_out_pairs(config: &RunConfig, observer: &dyn Observer) -> Result<Option<
     let Some(epochs) = config.train.validate_every_epochs else {
         return Ok(None);
     };
-    let mut data = config.data.validation()?;
-    let problems = std::mem::take(&mut data.problems);
-    let pairs = Pairs::of(data);
-    say_problems(&problems, &pairs, observer);
+    let pairs = pairs_of(config.data.validation()?, observer);
     let count = pairs.samples.len();
     if count < 2 {
         return Err(Error::RunField {
