@@ -34,6 +34,9 @@ pub(crate) struct Program {
     command: Command,
 }
 
+#[global_allocator]
+static POOL: dcformer_kernels::BufferPool = dcformer_kernels::BufferPool::new();
+
 fn main() -> ExitCode {
     dcformer_kernels::keep_freed_memory();
     let program = Program::parse();

@@ -3,12 +3,19 @@
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, backend_extension};
 
-use crate::{attention, dense_decomposed, depthwise_decomposed, gelu, layer_norm, max_pool, mlp};
+use crate::{
+    attention, dense_decomposed, depthwise_decomposed, gelu, layer_norm, max_pool, mixer_mlp, mlp,
+    stem,
+};
 
 /// The operations of this crate, as a backend sees them.
 ///
 /// Every method has a body made of ordinary tensor operations: the definition. It runs and differentiates on any
 /// backend; a backend overrides it only to be faster, and the tests hold it to the definition.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "the framework's generated dispatch takes tensors one by one"
+)]
 #[backend_extension(Flex, Autodiff)]
 pub trait KernelOps: Backend {
     /// See [`dense_decomposed_conv`](crate::dense_decomposed_conv).
@@ -56,6 +63,39 @@ pub trait KernelOps: Backend {
     /// See [`max_pool`](crate::max_pool()).
     fn max_pool_3d(x: FloatTensor<Self>) -> FloatTensor<Self> {
         max_pool::reference::forward::<Self>(x)
+    }
+
+    /// See [`pool_project`](crate::pool_project()).
+    fn pool_project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        max_pool::reference::project::<Self>(x, weight)
+    }
+
+    /// See [`stem`](crate::stem()).
+    fn stem(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        refinements: FloatTensor<Self>,
+        refinement_biases: FloatTensor<Self>,
+        projection: FloatTensor<Self>,
+        stride: usize,
+        activate: bool,
+    ) -> FloatTensor<Self> {
+        let (first, rest) = ([weight, bias], [refinements, refinement_biases]);
+        stem::reference::forward::<Self>(x, first, rest, projection, stride, activate)
+    }
+
+    /// See [`mixer_mlp`](crate::mixer_mlp()).
+    fn mixer_mlp(
+        x: FloatTensor<Self>,
+        filters: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        w1: FloatTensor<Self>,
+        b1: FloatTensor<Self>,
+        w2: FloatTensor<Self>,
+        b2: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        mixer_mlp::reference::forward::<Self>(x, [filters, bias], [w1, b1, w2, b2])
     }
 
     /// See [`mlp`](crate::mlp()).

@@ -74,6 +74,20 @@ impl Geometry {
         ((row.volume * depth + row.z) * height + row.y) * self.row_len()
     }
 
+    /// The row of `values` at a depth and height, if that is inside the volume.
+    #[inline(always)]
+    pub(crate) fn line<'a>(
+        &self,
+        values: &'a [f32],
+        volume: usize,
+        [z, y]: [isize; 2],
+    ) -> Option<&'a [f32]> {
+        let z = usize::try_from(z).ok().filter(|z| *z < self.size[0])?;
+        let y = usize::try_from(y).ok().filter(|y| *y < self.size[1])?;
+        let start = self.start(RowAt { volume, z, y });
+        Some(&values[start..start + self.row_len()])
+    }
+
     /// Values between neighbours along depth, height, width.
     #[inline(always)]
     pub(crate) fn strides(&self) -> [usize; 3] {

@@ -7,6 +7,9 @@
 //! | [`depthwise_decomposed_conv`] | one filter per channel along each axis, added (mixer) | yes |
 //! | [`depthwise_decomposed_norm`] | the same, each branch batch-normalised first | yes |
 //! | [`max_pool()`] | 3x3x3 maximum, stride 2 | yes |
+//! | [`pool_project()`] | the same, then a matrix product over channels | as its parts |
+//! | [`stem()`] | dense decomposed convolutions in a row, pooled and projected | as its parts |
+//! | [`mixer_mlp()`] | depthwise decomposed convolution, MLP, residual: a whole block | as its parts |
 //! | [`mlp()`] | linear, GELU, linear | yes |
 //! | [`gelu()`] | the exact GELU, element by element | yes |
 //! | [`layer_norm()`] | mean 0, variance 1 over channels | yes |
@@ -28,9 +31,11 @@ mod math;
 mod matmul;
 pub mod max_pool;
 mod memory;
+pub mod mixer_mlp;
 pub mod mlp;
 pub mod simd;
 mod statistics;
+pub mod stem;
 #[cfg(test)]
 mod tests;
 
@@ -40,9 +45,11 @@ pub use depthwise_decomposed::{depthwise_decomposed_conv, depthwise_decomposed_n
 pub use extension::KernelOps;
 pub use gelu::gelu;
 pub use layer_norm::layer_norm;
-pub use max_pool::max_pool;
-pub use memory::keep_freed_memory;
+pub use max_pool::{max_pool, pool_project};
+pub use memory::{BufferPool, keep_freed_memory};
+pub use mixer_mlp::{MixerMlp, mixer_mlp};
 pub use mlp::mlp;
+pub use stem::{StemWeights, stem};
 
 use burn::tensor::Tensor;
 

@@ -25,6 +25,42 @@ pub(crate) fn exp_non_positive<S: Simd>(simd: S, x: S::F32) -> S::F32 {
     simd.mul(mantissa, simd.exp2_integral(n))
 }
 
+/// The exact GELU, `x Φ(x)`; absolute error below `2e-7 (1 + |x|)`, most of it the rounding of `Φ` near 1.
+///
+/// `Φ(x) - 1/2` is `x` times a rational function of `x²`, fitted on `|x| <= 5.6`, where `Φ` reaches 0 and 1 in single
+/// precision; largest error of the fit 1e-8. Half the instructions of [`normal_distribution`], which also gives the density.
+#[inline(always)]
+pub(crate) fn gelu<S: Simd>(simd: S, x: S::F32) -> S::F32 {
+    const LIMIT: f32 = 5.6;
+    const NUMERATOR: [f32; 6] = [
+        2.214_414_6e-8,
+        6.356_036_5e-6,
+        1.738_331_2e-4,
+        4.707_152_5e-3,
+        3.437_48e-2,
+        0.398_942_23,
+    ];
+    const DENOMINATOR: [f32; 6] = [
+        1.180_140_1e-6,
+        7.509_422e-5,
+        1.912_882_8e-3,
+        2.893_927e-2,
+        0.252_830_56,
+        1.0,
+    ];
+    let clamped = simd.min(simd.max(x, simd.splat(-LIMIT)), simd.splat(LIMIT));
+    let square = simd.mul(clamped, clamped);
+    let horner = |coefficients: [f32; 6]| {
+        let mut sum = simd.splat(coefficients[0]);
+        for coefficient in &coefficients[1..] {
+            sum = simd.mul_add(sum, square, simd.splat(*coefficient));
+        }
+        sum
+    };
+    let odd = simd.div(simd.mul(clamped, horner(NUMERATOR)), horner(DENOMINATOR));
+    simd.mul(x, simd.add(odd, simd.splat(0.5)))
+}
+
 /// Cumulative distribution and density of the standard normal distribution at `x`: `(Φ(x), φ(x))`.
 ///
 /// `Φ` from the error function of Abramowitz and Stegun, formula 7.1.26 (absolute error 1.5e-7): a polynomial in

@@ -11,9 +11,11 @@ use crate::attention::{self, cpu::Attention};
 use crate::dense_decomposed;
 use crate::depthwise_decomposed;
 use crate::geometry::Geometry;
+use crate::mixer_mlp::{self, cpu::MixerMlp};
 use crate::mlp::{self, cpu::Mlp};
 use crate::simd::Level;
 use crate::statistics::Statistics;
+use crate::stem::{self, cpu::Stem};
 use crate::{KernelOps, gelu, layer_norm, max_pool};
 
 /// A tensor's values in row-major order; a copy only if it was a view of another order.
@@ -169,7 +171,7 @@ impl KernelOps for Flex {
         let (values, bias, weights) = (Values::of(&x), Values::of(&bias), Values::of(&weight));
         let filters = depthwise_filters(&weights, &weight.shape());
         let out =
-            depthwise_decomposed::cpu::conv(Level::current(), &values, filters, &bias, geometry);
+            depthwise_decomposed::tile::conv(Level::current(), &values, filters, &bias, geometry);
         tensor(out, geometry.shape())
     }
 
@@ -208,8 +210,99 @@ impl KernelOps for Flex {
             return max_pool::reference::forward::<Self>(x);
         }
         let geometry = Geometry::of(&x.shape());
-        let pooled = max_pool::cpu::forward(Level::current(), &Values::of(&x), geometry);
-        tensor(pooled.values, geometry.strided(2).shape())
+        let pooled = max_pool::cpu::values(Level::current(), &Values::of(&x), geometry);
+        tensor(pooled, geometry.strided(2).shape())
+    }
+
+    fn pool_project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        if !all_f32(&[&x, &weight]) {
+            return max_pool::reference::project::<Self>(x, weight);
+        }
+        let geometry = Geometry::of(&x.shape());
+        let outputs = weight.shape()[1];
+        let (x, weight) = (Values::of(&x), Values::of(&weight));
+        let out = max_pool::cpu::project(Level::current(), &x, &weight, outputs, geometry);
+        tensor(out, geometry.strided(2).with_channels(outputs).shape())
+    }
+
+    fn stem(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        refinements: FloatTensor<Self>,
+        refinement_biases: FloatTensor<Self>,
+        projection: FloatTensor<Self>,
+        stride: usize,
+        activate: bool,
+    ) -> FloatTensor<Self> {
+        if !all_f32(&[
+            &x,
+            &weight,
+            &bias,
+            &refinements,
+            &refinement_biases,
+            &projection,
+        ]) {
+            let (first, rest) = ([weight, bias], [refinements, refinement_biases]);
+            return stem::reference::forward::<Self>(x, first, rest, projection, stride, activate);
+        }
+        let geometry = Geometry::of(&x.shape());
+        let (shape, rest_shape) = (weight.shape(), refinements.shape());
+        let [x, weight, bias, rest, rest_biases, projection] =
+            [x, weight, bias, refinements, refinement_biases, projection]
+                .map(|operand| Values::of(&operand));
+        let channels = bias.len();
+        let mut convs = vec![(dense_filters(&weight, &shape), &*bias)];
+        for index in 0..rest_shape[0] {
+            let len = rest.len() / rest_shape[0];
+            let filters = dense_decomposed::cpu::Filters {
+                weight: &rest[index * len..][..len],
+                taps: rest_shape[2],
+                channels_in: channels,
+                channels_out: channels,
+            };
+            convs.push((filters, &rest_biases[index * channels..][..channels]));
+        }
+        let stem = Stem {
+            convs,
+            projection: &projection,
+            stride,
+            activate,
+        };
+        tensor(
+            stem.forward(Level::current(), &x, geometry),
+            stem.out_geometry(geometry).shape(),
+        )
+    }
+
+    fn mixer_mlp(
+        x: FloatTensor<Self>,
+        filters: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        w1: FloatTensor<Self>,
+        b1: FloatTensor<Self>,
+        w2: FloatTensor<Self>,
+        b2: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        if !all_f32(&[&x, &filters, &bias, &w1, &b1, &w2, &b2]) {
+            return mixer_mlp::reference::forward::<Self>(x, [filters, bias], [w1, b1, w2, b2]);
+        }
+        let geometry = Geometry::of(&x.shape());
+        let shape = filters.shape();
+        let [x, weight, bias, w1, b1, w2, b2] =
+            [x, filters, bias, w1, b1, w2, b2].map(|operand| Values::of(&operand));
+        let operation = MixerMlp {
+            filters: depthwise_filters(&weight, &shape),
+            bias: &bias,
+            w1: &w1,
+            b1: &b1,
+            w2: &w2,
+            b2: &b2,
+        };
+        tensor(
+            operation.forward(Level::current(), &x, geometry),
+            geometry.shape(),
+        )
     }
 
     fn mlp(

@@ -6,10 +6,11 @@
 
 use rayon::prelude::*;
 
+use super::stencil::{self, Part, Stencil};
 use crate::depthwise_decomposed::cpu::{Gradients, add_lanes};
 use crate::geometry::{Geometry, RowAt, rows_per_partial};
 use crate::matmul::{
-    Broadcast, MAX_ROWS, Panels, Store, Target, multiply_tile, store_tile, sum_in_order,
+    Broadcast, Panels, Store, Target, multiply_tile, store_tile, sum_in_order, with_tile_rows,
 };
 use crate::simd::{Kernel, Level, Simd};
 use crate::statistics::{Moments, NormBackward, Statistics, add_to};
@@ -24,17 +25,17 @@ pub(crate) struct Filters<'a> {
 }
 
 impl<'a> Filters<'a> {
+    /// `[taps, channels_in, channels_out]` of one branch.
+    pub(crate) fn branch(self, branch: usize) -> &'a [f32] {
+        let len = self.weight.len() / 3;
+        &self.weight[branch * len..][..len]
+    }
+
     /// `[channels_in, channels_out]` of one tap.
-    fn matrix(self, branch: usize, tap: usize) -> &'a [f32] {
+    pub(crate) fn matrix(self, branch: usize, tap: usize) -> &'a [f32] {
         let len = self.channels_in * self.channels_out;
         &self.weight[(branch * self.taps + tap) * len..][..len]
     }
-}
-
-/// One shift of the input and the matrix it is multiplied with.
-struct Tap {
-    shift: [isize; 3],
-    panels: Panels,
 }
 
 fn shift(branch: usize, steps: isize) -> [isize; 3] {
@@ -43,18 +44,109 @@ fn shift(branch: usize, steps: isize) -> [isize; 3] {
     shift
 }
 
-fn branch_taps(level: Level, filters: Filters<'_>, branch: usize) -> Vec<Tap> {
-    let radius = (filters.taps / 2) as isize;
-    (0..filters.taps)
-        .map(|tap| Tap {
-            shift: shift(branch, tap as isize - radius),
-            panels: Panels::of(
-                level,
-                filters.matrix(branch, tap),
-                filters.channels_in,
-                filters.channels_out,
-            ),
+/// Neighbours that lie side by side along the width, and the matrix that they are multiplied with.
+#[derive(Debug)]
+pub(crate) struct Tap {
+    /// Of the first, along depth, height, width.
+    shift: [isize; 3],
+    voxels: usize,
+    /// `[voxels * channels_in, channels_out]`
+    panels: Panels,
+}
+
+impl Tap {
+    /// What it reads for the output voxels of a row, given the input row at a depth and height (`None` outside).
+    pub(crate) fn source<'a>(
+        &'a self,
+        row: [usize; 2],
+        stride: usize,
+        line: impl Fn(isize, isize) -> Option<&'a [f32]>,
+    ) -> Option<Source<'a>> {
+        let [z, y] = row.map(|position| (position * stride) as isize);
+        Some(Source {
+            line: line(z + self.shift[0], y + self.shift[1])?,
+            shift: self.shift[2],
+            voxels: self.voxels,
+            panels: &self.panels,
         })
+    }
+}
+
+/// The taps of one branch; `flipped` for the gradient of its input, with the matrices transposed. Along the width they are
+/// one tap: neighbours in memory.
+fn branch_taps(level: Level, filters: Filters<'_>, branch: usize, flipped: bool) -> Vec<Tap> {
+    let Filters {
+        taps,
+        channels_in,
+        channels_out,
+        ..
+    } = filters;
+    let radius = (taps / 2) as isize;
+    let order: Vec<usize> = if flipped {
+        (0..taps).rev().collect()
+    } else {
+        (0..taps).collect()
+    };
+    let [steps, columns] = if flipped {
+        [channels_out, channels_in]
+    } else {
+        [channels_in, channels_out]
+    };
+    let matrix = |tap: usize| {
+        let matrix = filters.matrix(branch, tap);
+        if flipped {
+            transposed(matrix, channels_in, channels_out)
+        } else {
+            matrix.to_vec()
+        }
+    };
+    let first = shift(branch, -radius);
+    if branch == 2 {
+        let matrices: Vec<f32> = order.into_iter().flat_map(matrix).collect();
+        return vec![Tap {
+            shift: first,
+            voxels: taps,
+            panels: Panels::of(level, &matrices, taps * steps, columns),
+        }];
+    }
+    order
+        .into_iter()
+        .enumerate()
+        .map(|(place, tap)| Tap {
+            shift: shift(branch, place as isize - radius),
+            voxels: 1,
+            panels: Panels::of(level, &matrix(tap), steps, columns),
+        })
+        .collect()
+}
+
+fn transposed(matrix: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    (0..columns)
+        .flat_map(|column| (0..rows).map(move |row| matrix[row * columns + column]))
+        .collect()
+}
+
+/// The taps of all three branches, `3 taps - 2` of them: the three centres read the same voxel, so their matrices are added.
+pub(crate) fn merged_taps(level: Level, filters: Filters<'_>) -> Vec<Tap> {
+    let centre = filters.taps / 2;
+    let len = filters.channels_in * filters.channels_out;
+    let mut weight = filters.weight.to_vec();
+    for branch in [0, 1] {
+        let merged = (2 * filters.taps + centre) * len;
+        for (sum, value) in weight[merged..merged + len]
+            .iter_mut()
+            .zip(filters.matrix(branch, centre))
+        {
+            *sum += value;
+        }
+    }
+    let filters = Filters {
+        weight: &weight,
+        ..filters
+    };
+    (0..3)
+        .flat_map(|branch| branch_taps(level, filters, branch, false))
+        .filter(|tap| tap.shift != [0; 3] || tap.voxels > 1 || filters.taps == 1)
         .collect()
 }
 
@@ -67,45 +159,18 @@ pub(crate) fn conv(
     geometry: Geometry,
     stride: usize,
 ) -> Vec<f32> {
-    let centre = filters.taps / 2;
-    let mut taps: Vec<Tap> = [0, 1]
-        .into_iter()
-        .flat_map(|branch| branch_taps(level, filters, branch))
-        .filter(|tap| tap.shift != [0; 3])
-        .collect();
-    let mut merged = filters.matrix(2, centre).to_vec();
-    for branch in [0, 1] {
-        for (sum, weight) in merged.iter_mut().zip(filters.matrix(branch, centre)) {
-            *sum += weight;
-        }
+    let out = geometry.strided(stride).with_channels(filters.channels_out);
+    let mut values = vec![0.0; out.len()];
+    if geometry.channels == 1 {
+        let parts = [Part::decomposed(filters, bias)];
+        let stencil = Stencil::new(level, &parts, filters.channels_out, geometry, stride);
+        stencil::convolve(level, x, &stencil, geometry, &mut values);
+    } else {
+        let taps = merged_taps(level, filters);
+        let store = Store::Biased(bias);
+        convolve(level, x, &taps, geometry, stride, &mut values, store);
     }
-    taps.extend(branch_taps(level, filters, 2).into_iter().map(|tap| {
-        if tap.shift == [0; 3] {
-            Tap {
-                panels: Panels::of(level, &merged, filters.channels_in, filters.channels_out),
-                ..tap
-            }
-        } else {
-            tap
-        }
-    }));
-    let mut out = vec![
-        0.0;
-        geometry
-            .strided(stride)
-            .with_channels(filters.channels_out)
-            .len()
-    ];
-    convolve(
-        level,
-        x,
-        &taps,
-        geometry,
-        stride,
-        &mut out,
-        Store::Biased(bias),
-    );
-    out
+    values
 }
 
 /// `out (+)= Σ_tap x shifted by the tap · its matrix`.
@@ -130,36 +195,48 @@ fn convolve(
     out.par_chunks_mut(out_geometry.row_len())
         .with_min_len(4)
         .enumerate()
-        .for_each_init(
-            || vec![0.0; MAX_ROWS * geometry.channels],
-            |border, (row, out)| {
-                let row = out_geometry.row(row);
-                level.run(ConvolveRow {
-                    x,
-                    taps,
-                    geometry,
-                    out_geometry,
-                    stride,
-                    row,
-                    out,
-                    border,
-                    store,
-                });
-            },
-        );
+        .for_each_init(Vec::new, |border, (row, out)| {
+            let row = out_geometry.row(row);
+            let line = |z, y| geometry.line(x, row.volume, [z, y]);
+            let sources: Vec<Source<'_>> = taps
+                .iter()
+                .filter_map(|tap| tap.source([row.z, row.y], stride, line))
+                .collect();
+            level.run(ConvolveRow {
+                sources: &sources,
+                channels_in: geometry.channels,
+                stride,
+                out,
+                channels_out: out_geometry.channels,
+                border,
+                store,
+            });
+        });
 }
 
-struct ConvolveRow<'a> {
-    x: &'a [f32],
-    taps: &'a [Tap],
-    geometry: Geometry,
-    out_geometry: Geometry,
-    stride: usize,
-    row: RowAt,
-    out: &'a mut [f32],
-    /// Room for a tile's voxels.
-    border: &'a mut [f32],
-    store: Store<'a>,
+/// Voxels of an input row that a row of output reads, and the matrix they are multiplied with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Source<'a> {
+    /// `[voxels, channels_in]`
+    line: &'a [f32],
+    /// Position of the first voxel that output voxel 0 reads.
+    shift: isize,
+    /// Neighbours that each output voxel reads from here on; `panels` has as many times `channels_in` steps.
+    voxels: usize,
+    panels: &'a Panels,
+}
+
+/// `out[v] = Σ_source Σ_i line[stride * v + shift + i] · matrix[i]` for one row of output.
+pub(crate) struct ConvolveRow<'a> {
+    pub(crate) sources: &'a [Source<'a>],
+    pub(crate) channels_in: usize,
+    pub(crate) stride: usize,
+    /// `[voxels, channels_out]`
+    pub(crate) out: &'a mut [f32],
+    pub(crate) channels_out: usize,
+    /// Room for what the voxels of a tile read.
+    pub(crate) border: &'a mut Vec<f32>,
+    pub(crate) store: Store<'a>,
 }
 
 impl Kernel for ConvolveRow<'_> {
@@ -167,19 +244,12 @@ impl Kernel for ConvolveRow<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
-        let columns = self.out_geometry.channels;
-        for panel in 0..columns.div_ceil(2 * S::LANES) {
+        let voxels = self.out.len() / self.channels_out.max(1);
+        for panel in 0..self.channels_out.div_ceil(2 * S::LANES) {
             let mut voxel = 0;
-            while voxel < self.out_geometry.size[2] {
-                let left = self.out_geometry.size[2] - voxel;
-                voxel += match S::ROWS {
-                    12 if left >= 12 => self.tile::<S, 12>(simd, voxel, panel),
-                    8.. if left >= 8 => self.tile::<S, 8>(simd, voxel, panel),
-                    6.. if left >= 6 => self.tile::<S, 6>(simd, voxel, panel),
-                    4.. if left >= 4 => self.tile::<S, 4>(simd, voxel, panel),
-                    3 if left >= 3 => self.tile::<S, 3>(simd, voxel, panel),
-                    _ => self.tile::<S, 1>(simd, voxel, panel),
-                };
+            while voxel < voxels {
+                voxel += with_tile_rows!(S, voxels - voxel, |ROWS| self
+                    .tile::<S, ROWS>(simd, voxel, panel));
             }
         }
     }
@@ -189,49 +259,37 @@ impl ConvolveRow<'_> {
     /// Output voxels `first..first + ROWS` of one panel of channels.
     #[inline(always)]
     fn tile<S: Simd, const ROWS: usize>(&mut self, simd: S, first: usize, panel: usize) -> usize {
-        let channels = self.geometry.channels;
-        let columns =
-            panel * 2 * S::LANES..((panel + 1) * 2 * S::LANES).min(self.out_geometry.channels);
+        let channels = self.channels_in;
         let mut sums = [[simd.splat(0.0); 2]; ROWS];
-        for tap in self.taps {
-            let Some(source) = source_row(self.geometry, self.row, self.stride, tap.shift) else {
-                continue;
-            };
-            let line = &self.x[source..source + self.geometry.row_len()];
-            let panel_len = channels * 2 * S::LANES;
-            let panel = &tap.panels.values()[panel * panel_len..][..panel_len];
-            let from = (first * self.stride) as isize + tap.shift[2];
-            let to = from + ((ROWS - 1) * self.stride) as isize;
-            let row_stride = self.stride * channels;
-            let broadcast = if from >= 0 && to < self.geometry.size[2] as isize {
-                Broadcast {
-                    values: &line[from as usize * channels..],
-                    row_stride,
-                    step_stride: 1,
+        for source in self.sources {
+            let steps = source.voxels * channels;
+            let panel_len = steps * 2 * S::LANES;
+            let panel = &source.panels.values()[panel * panel_len..][..panel_len];
+            let from = (first * self.stride) as isize + source.shift;
+            let reach = (ROWS - 1) * self.stride + source.voxels;
+            let values = match usize::try_from(from) {
+                Ok(from) if (from + reach) * channels <= source.line.len() => {
+                    let values = &source.line[from * channels..];
+                    prefetch_tile(simd, values, [ROWS * self.stride, reach], channels);
+                    values
                 }
-            } else {
-                let border = &mut self.border[..ROWS * channels];
-                for (voxel, copy) in border.chunks_exact_mut(channels).enumerate() {
-                    let position = from + (voxel * self.stride) as isize;
-                    match usize::try_from(position) {
-                        Ok(position) if position < self.geometry.size[2] => {
-                            copy.copy_from_slice(&line[position * channels..][..channels]);
-                        }
-                        _ => copy.fill(0.0),
-                    }
-                }
-                Broadcast {
-                    values: border,
-                    row_stride: channels,
-                    step_stride: 1,
+                _ => {
+                    copy_or_zero(source.line, from, reach, channels, self.border);
+                    &self.border
                 }
             };
-            multiply_tile(simd, &mut sums, broadcast, panel, channels);
+            let broadcast = Broadcast {
+                values,
+                row_stride: self.stride * channels,
+                step_stride: 1,
+            };
+            multiply_tile(simd, &mut sums, broadcast, panel, steps);
         }
+        let columns = panel * 2 * S::LANES..((panel + 1) * 2 * S::LANES).min(self.channels_out);
         let target = Target {
             out: &mut *self.out,
             row: first,
-            stride: self.out_geometry.channels,
+            stride: self.channels_out,
             columns,
         };
         store_tile(simd, &sums, target, self.store);
@@ -239,20 +297,49 @@ impl ConvolveRow<'_> {
     }
 }
 
-/// Start of the input row that an output row reads through a tap, if it is inside the volume.
+/// Asks for what the next tile will read: `voxels` from `ahead` voxels on. Rows of neighbouring planes come from far, and
+/// no hardware follows that many streams.
 #[inline(always)]
-fn source_row(geometry: Geometry, row: RowAt, stride: usize, shift: [isize; 3]) -> Option<usize> {
-    let z = (row.z * stride)
-        .checked_add_signed(shift[0])
-        .filter(|z| *z < geometry.size[0])?;
-    let y = (row.y * stride)
-        .checked_add_signed(shift[1])
-        .filter(|y| *y < geometry.size[1])?;
-    Some(geometry.start(RowAt {
-        volume: row.volume,
-        z,
-        y,
-    }))
+fn prefetch_tile<S: Simd>(simd: S, values: &[f32], [ahead, voxels]: [usize; 2], channels: usize) {
+    /// Values in a line of memory.
+    const LINE: usize = 16;
+    let start = values.as_ptr().wrapping_add(ahead * channels);
+    for line in 0..(voxels * channels).div_ceil(LINE) {
+        simd.prefetch(start.wrapping_add(line * LINE));
+    }
+}
+
+/// `count` voxels of a row from position `from` on, zeros where it has none.
+fn copy_or_zero(line: &[f32], from: isize, count: usize, channels: usize, to: &mut Vec<f32>) {
+    to.clear();
+    to.resize(count * channels, 0.0);
+    let voxels = (line.len() / channels) as isize;
+    let first = from.clamp(0, voxels);
+    let last = (from + count as isize).clamp(0, voxels);
+    if first < last {
+        let source = &line[first as usize * channels..last as usize * channels];
+        to[(first - from) as usize * channels..][..source.len()].copy_from_slice(source);
+    }
+}
+
+/// One branch without bias.
+fn branch_conv(
+    level: Level,
+    x: &[f32],
+    filters: Filters<'_>,
+    branch: usize,
+    geometry: Geometry,
+    stride: usize,
+    out: &mut [f32],
+) {
+    if geometry.channels == 1 {
+        let parts = [Part::branch(filters, branch)];
+        let stencil = Stencil::new(level, &parts, filters.channels_out, geometry, stride);
+        stencil::convolve(level, x, &stencil, geometry, out);
+    } else {
+        let taps = branch_taps(level, filters, branch, false);
+        convolve(level, x, &taps, geometry, stride, out, Store::Plain);
+    }
 }
 
 /// The normalised sum and the statistics of the three branches. One branch at a time: convolve, measure, add.
@@ -270,15 +357,14 @@ pub(crate) fn norm(
     let mut out = vec![0.0; out_geometry.len()];
     let mut branch_values = vec![0.0; out_geometry.len()];
     let statistics = [0, 1, 2].map(|branch| {
-        let taps = branch_taps(level, filters, branch);
-        convolve(
+        branch_conv(
             level,
             x,
-            &taps,
+            filters,
+            branch,
             geometry,
             stride,
             &mut branch_values,
-            Store::Plain,
         );
         let (sum, squares) = sums(level, &branch_values, &branch_values, channels);
         let statistics = Moments { sum, squares }.statistics(out_geometry.voxels());
@@ -328,15 +414,14 @@ pub(crate) fn norm_backward(
     };
     let mut branch_values = vec![0.0; out_geometry.len()];
     for (branch, statistics) in statistics.iter().enumerate() {
-        let taps = branch_taps(level, filters, branch);
-        convolve(
+        branch_conv(
             level,
             x,
-            &taps,
+            filters,
+            branch,
             geometry,
             stride,
             &mut branch_values,
-            Store::Plain,
         );
         let (gradient_sum, products) = sums(level, gradient, &branch_values, channels);
         let gamma = &gamma[branch * channels..][..channels];
@@ -368,18 +453,7 @@ pub(crate) fn norm_backward(
             stride,
         ));
         if needs_x && stride == 1 {
-            let radius = (filters.taps / 2) as isize;
-            let taps: Vec<Tap> = (0..filters.taps)
-                .map(|tap| Tap {
-                    shift: shift(branch, radius - tap as isize),
-                    panels: Panels::of_transposed(
-                        level,
-                        filters.matrix(branch, tap),
-                        channels,
-                        filters.channels_in,
-                    ),
-                })
-                .collect();
+            let taps = branch_taps(level, filters, branch, true);
             convolve(
                 level,
                 &branch_values,
@@ -551,10 +625,11 @@ fn weight_gradient(
                 let row = out_geometry.row(row);
                 for tap in 0..filters.taps {
                     let shift = shift(branch, tap as isize - (filters.taps / 2) as isize);
-                    let Some(source) = source_row(geometry, row, stride, shift) else {
+                    let [z, y] = [row.z, row.y].map(|position| (position * stride) as isize);
+                    let at = [z + shift[0], y + shift[1]];
+                    let Some(line) = geometry.line(x, row.volume, at) else {
                         continue;
                     };
-                    let line = &x[source..source + geometry.row_len()];
                     let sums = &mut sums[tap * len / filters.taps..][..len / filters.taps];
                     level.run(OuterProductRow {
                         line,
@@ -625,15 +700,9 @@ impl Kernel for OuterProductRow<'_> {
                     stride: panels.columns(),
                     columns: columns.clone(),
                 };
-                let left = channels - channel;
-                channel += match S::ROWS {
-                    12 if left >= 12 => add_product::<S, 12>(simd, broadcast, panel, steps, target),
-                    8.. if left >= 8 => add_product::<S, 8>(simd, broadcast, panel, steps, target),
-                    6.. if left >= 6 => add_product::<S, 6>(simd, broadcast, panel, steps, target),
-                    4.. if left >= 4 => add_product::<S, 4>(simd, broadcast, panel, steps, target),
-                    3 if left >= 3 => add_product::<S, 3>(simd, broadcast, panel, steps, target),
-                    _ => add_product::<S, 1>(simd, broadcast, panel, steps, target),
-                };
+                channel += with_tile_rows!(S, channels - channel, |ROWS| add_product::<S, ROWS>(
+                    simd, broadcast, panel, steps, target
+                ));
             }
         }
     }

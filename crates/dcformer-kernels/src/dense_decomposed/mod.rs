@@ -2,6 +2,7 @@
 
 pub(crate) mod cpu;
 pub(crate) mod reference;
+pub(crate) mod stencil;
 
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
@@ -103,12 +104,13 @@ pub fn dense_decomposed_norm(
     }
 }
 
-fn check(x: &Tensor<5>, weight: &Tensor<4>, stride: usize) {
+pub(crate) fn check(x: &Tensor<5>, weight: &Tensor<4>, stride: usize) {
     let [_, _, _, _, channels] = x.dims();
     let [branches, taps, channels_in, _] = weight.dims();
     assert_eq!(branches, 3, "weight must have three branches");
     assert!(taps % 2 == 1, "the number of taps must be odd, got {taps}");
     assert!(stride > 0, "the stride must be positive");
+    assert!(channels > 0, "the input has no channels");
     assert_eq!(
         channels, channels_in,
         "input has {channels} channels, the weight expects {channels_in}"

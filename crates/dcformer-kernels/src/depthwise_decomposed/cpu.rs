@@ -8,6 +8,7 @@
 
 use rayon::prelude::*;
 
+use super::tile;
 use crate::geometry::{Geometry, RowAt, rows_per_partial};
 use crate::simd::{Kernel, Level, MAX_LANES, Simd};
 use crate::statistics::{Moments, NormBackward, Statistics, add_to};
@@ -23,7 +24,7 @@ pub(crate) struct Filters<'a> {
 }
 
 impl<'a> Filters<'a> {
-    fn branch(self, branch: usize) -> &'a [f32] {
+    pub(crate) fn branch(self, branch: usize) -> &'a [f32] {
         let len = self.weight.len() / 3;
         &self.weight[branch * len..][..len]
     }
@@ -36,47 +37,6 @@ pub(crate) struct Gradients {
     pub(crate) weight: Vec<f32>,
     pub(crate) gamma: Vec<f32>,
     pub(crate) beta: Vec<f32>,
-}
-
-/// See [`depthwise_decomposed_conv`](super::depthwise_decomposed_conv).
-pub(crate) fn conv(
-    level: Level,
-    x: &[f32],
-    filters: Filters<'_>,
-    bias: &[f32],
-    geometry: Geometry,
-) -> Vec<f32> {
-    assert_eq!(x.len(), geometry.len());
-    assert_eq!(filters.weight.len(), 3 * filters.taps * geometry.channels);
-    assert_eq!(bias.len(), geometry.channels);
-    let merged = merge_centre_taps(filters, geometry.channels);
-    let mut out = vec![0.0; geometry.len()];
-    for_each_row(&mut out, geometry, |row, out| {
-        level.run(AddRow {
-            x,
-            filters: Filters {
-                weight: &merged,
-                ..filters
-            },
-            bias,
-            out,
-            row,
-            geometry,
-        });
-    });
-    out
-}
-
-/// The branches share their centre voxel: the third branch's centre tap becomes the sum of all three.
-fn merge_centre_taps(filters: Filters<'_>, channels: usize) -> Vec<f32> {
-    let mut merged = filters.weight.to_vec();
-    let centre = filters.taps / 2 * channels;
-    let third = 2 * filters.taps * channels + centre;
-    for channel in 0..channels {
-        merged[third + channel] +=
-            filters.branch(0)[centre + channel] + filters.branch(1)[centre + channel];
-    }
-    merged
 }
 
 fn for_each_row(out: &mut [f32], geometry: Geometry, work: impl Fn(RowAt, &mut [f32]) + Sync) {
@@ -154,7 +114,7 @@ pub(crate) fn norm(
             *bias += summand;
         }
     }
-    conv(
+    tile::conv(
         level,
         x,
         Filters {
@@ -357,7 +317,6 @@ fn add_branch<S: Simd, const VOXELS: usize>(
     one: Branch<'_>,
     at: TileAt,
     geometry: Geometry,
-    skip_centre: bool,
 ) {
     let Branch { axis, weight, taps } = one;
     let radius = taps / 2;
@@ -371,9 +330,6 @@ fn add_branch<S: Simd, const VOXELS: usize>(
     let from = radius.saturating_sub(position + extra);
     let to = taps.min(size + radius - position);
     for tap in from..to {
-        if skip_centre && tap == radius {
-            continue;
-        }
         let filter = load(simd, weight, tap * channels + at.channel, at.lanes);
         let inside =
             axis < 2 || (position + tap >= radius && position + tap + VOXELS <= size + radius);
@@ -427,52 +383,6 @@ macro_rules! for_each_tile {
     };
 }
 
-/// One row of the convolution; the centre taps are merged into the third branch.
-struct AddRow<'a> {
-    x: &'a [f32],
-    filters: Filters<'a>,
-    bias: &'a [f32],
-    out: &'a mut [f32],
-    row: RowAt,
-    geometry: Geometry,
-}
-
-impl Kernel for AddRow<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let Self {
-            x,
-            filters,
-            bias,
-            out,
-            row,
-            geometry,
-        } = self;
-        for_each_tile!(S, row, geometry, |at, VOXELS| {
-            let mut sums = [load(simd, bias, at.channel, at.lanes); VOXELS];
-            for axis in 0..3 {
-                let one = Branch {
-                    axis,
-                    weight: filters.branch(axis),
-                    taps: filters.taps,
-                };
-                add_branch(simd, &mut sums, x, one, at, geometry, axis < 2);
-            }
-            for (voxel, sum) in sums.into_iter().enumerate() {
-                store(
-                    simd,
-                    sum,
-                    out,
-                    (at.first + voxel) * geometry.channels + at.channel,
-                    at.lanes,
-                );
-            }
-        });
-    }
-}
-
 /// `out += branch(x)` for one row.
 struct AddBranchRow<'a> {
     x: &'a [f32],
@@ -500,7 +410,7 @@ impl Kernel for AddBranchRow<'_> {
             for (voxel, sum) in sums.iter_mut().enumerate() {
                 *sum = load(simd, out, place + voxel * geometry.channels, at.lanes);
             }
-            add_branch(simd, &mut sums, x, one, at, geometry, false);
+            add_branch(simd, &mut sums, x, one, at, geometry);
             for (voxel, sum) in sums.into_iter().enumerate() {
                 store(simd, sum, out, place + voxel * geometry.channels, at.lanes);
             }
@@ -537,7 +447,7 @@ impl Kernel for BranchGradientRow<'_> {
         for_each_tile!(S, row, geometry, |at, VOXELS| {
             let place = at.first * geometry.channels + at.channel;
             let mut branch = [simd.splat(0.0); VOXELS];
-            add_branch(simd, &mut branch, x, one, at, geometry, false);
+            add_branch(simd, &mut branch, x, one, at, geometry);
             let a = load(simd, &through.a, at.channel, at.lanes);
             let b = load(simd, &through.b, at.channel, at.lanes);
             let c = load(simd, &through.c, at.channel, at.lanes);
@@ -589,7 +499,7 @@ impl Kernel for RowMoments<'_> {
                     taps: filters.taps,
                 };
                 let mut branch = [simd.splat(0.0); VOXELS];
-                add_branch(simd, &mut branch, x, one, at, geometry, false);
+                add_branch(simd, &mut branch, x, one, at, geometry);
                 let (mut sum, mut squares) = (simd.splat(0.0), simd.splat(0.0));
                 for (voxel, u) in branch.into_iter().enumerate() {
                     let other = match gradient {

@@ -2,6 +2,7 @@
 
 pub(crate) mod cpu;
 pub(crate) mod reference;
+pub(crate) mod tile;
 
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
@@ -77,11 +78,12 @@ pub fn depthwise_decomposed_norm(
     }
 }
 
-fn check(x: &Tensor<5>, weight: &Tensor<3>) -> usize {
+pub(crate) fn check(x: &Tensor<5>, weight: &Tensor<3>) -> usize {
     let [_, _, _, _, channels] = x.dims();
     let [branches, taps, filters] = weight.dims();
     assert_eq!(branches, 3, "weight must have three branches");
     assert!(taps % 2 == 1, "the number of taps must be odd, got {taps}");
+    assert!(channels > 0, "the input has no channels");
     assert_eq!(
         channels, filters,
         "input has {channels} channels, the weight has filters for {filters}"

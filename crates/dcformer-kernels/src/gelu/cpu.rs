@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::math::normal_distribution;
+use crate::math::{gelu, normal_distribution};
 use crate::simd::{Kernel, Level, Simd};
 
 /// Values of one task: 64 KB, well inside a second-level cache.
@@ -34,8 +34,7 @@ impl Kernel for Forward<'_> {
     fn run<S: Simd>(self, simd: S) {
         for values in self.values.chunks_mut(S::LANES) {
             let x = simd.load_partial(values);
-            let (cdf, _) = normal_distribution(simd, x);
-            simd.store_partial(simd.mul(x, cdf), values);
+            simd.store_partial(gelu(simd, x), values);
         }
     }
 }

@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use crate::geometry::{Geometry, RowAt};
+use crate::matmul::{Broadcast, Panels, Product, Store};
 use crate::simd::{Kernel, Level, Simd};
 
 /// Voxels along each side of a window.
@@ -13,6 +14,134 @@ const WINDOW: usize = 3;
 pub(crate) struct Pooled {
     pub(crate) values: Vec<f32>,
     pub(crate) winners: Vec<u8>,
+}
+
+/// The positions inside an axis of `size` that a window reads: padding is 1 on each side.
+#[inline(always)]
+pub(crate) fn windows_of(window: usize, size: usize) -> std::ops::Range<usize> {
+    (2 * window).saturating_sub(1)..(2 * window + 2).min(size)
+}
+
+/// [`max_pool`](super::max_pool()) of whole rows: the largest of the lines that its windows reach, then of neighbours.
+pub(crate) struct PoolLines<'a> {
+    /// `[voxels, channels]` each, at least one.
+    pub(crate) lines: &'a [&'a [f32]],
+    pub(crate) channels: usize,
+    /// Room for a line.
+    pub(crate) tallest: &'a mut Vec<f32>,
+    /// `[ceil(voxels / 2), channels]`
+    pub(crate) out: &'a mut [f32],
+}
+
+impl Kernel for PoolLines<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self {
+            lines,
+            channels,
+            tallest,
+            out,
+        } = self;
+        let len = lines[0].len();
+        tallest.resize(len, 0.0);
+        for (index, tallest) in tallest.chunks_mut(S::LANES).enumerate() {
+            let here = index * S::LANES..index * S::LANES + tallest.len();
+            let mut largest = simd.load_partial(&lines[0][here.clone()]);
+            for line in &lines[1..] {
+                largest = simd.max(largest, simd.load_partial(&line[here.clone()]));
+            }
+            simd.store_partial(largest, tallest);
+        }
+        for (window, out) in out.chunks_exact_mut(channels).enumerate() {
+            let voxels = windows_of(window, len / channels);
+            for (index, out) in out.chunks_mut(S::LANES).enumerate() {
+                let at = |voxel: usize| {
+                    let start = voxel * channels + index * S::LANES;
+                    simd.load_partial(&tallest[start..start + out.len()])
+                };
+                let mut largest = at(voxels.start);
+                for voxel in voxels.start + 1..voxels.end {
+                    largest = simd.max(largest, at(voxel));
+                }
+                simd.store_partial(largest, out);
+            }
+        }
+    }
+}
+
+/// The pooled rows, each given to `finish` with its place in the output, on all threads.
+fn for_each_pooled_row(
+    level: Level,
+    x: &[f32],
+    geometry: Geometry,
+    out: &mut [f32],
+    columns: usize,
+    finish: impl Fn(&[f32], &mut [f32]) + Sync,
+) {
+    assert_eq!(x.len(), geometry.len());
+    let pooled = geometry.strided(2);
+    let row_len = pooled.size[2] * columns;
+    if out.is_empty() || geometry.len() == 0 {
+        return;
+    }
+    out.par_chunks_mut(row_len).enumerate().for_each_init(
+        || (Vec::new(), vec![0.0; pooled.row_len()]),
+        |(tallest, values), (row, out)| {
+            let row = pooled.row(row);
+            let lines: Vec<&[f32]> = windows_of(row.z, geometry.size[0])
+                .flat_map(|z| {
+                    windows_of(row.y, geometry.size[1]).map(move |y| [z as isize, y as isize])
+                })
+                .filter_map(|at| geometry.line(x, row.volume, at))
+                .collect();
+            level.run(PoolLines {
+                lines: &lines,
+                channels: geometry.channels,
+                tallest,
+                out: values,
+            });
+            finish(values, out);
+        },
+    );
+}
+
+/// See [`max_pool`](super::max_pool()); without the winners.
+pub(crate) fn values(level: Level, x: &[f32], geometry: Geometry) -> Vec<f32> {
+    let mut out = vec![0.0; geometry.strided(2).len()];
+    for_each_pooled_row(
+        level,
+        x,
+        geometry,
+        &mut out,
+        geometry.channels,
+        |row, out| {
+            out.copy_from_slice(row);
+        },
+    );
+    out
+}
+
+/// See [`pool_project`](super::pool_project()); `weight`: `[channels, channels_out]`.
+pub(crate) fn project(
+    level: Level,
+    x: &[f32],
+    weight: &[f32],
+    channels_out: usize,
+    geometry: Geometry,
+) -> Vec<f32> {
+    let panels = Panels::of(level, weight, geometry.channels, channels_out);
+    let mut out = vec![0.0; geometry.strided(2).with_channels(channels_out).len()];
+    for_each_pooled_row(level, x, geometry, &mut out, channels_out, |row, out| {
+        level.run(Product {
+            a: Broadcast::rows(row, geometry.channels),
+            b: &panels,
+            out,
+            store: Store::Plain,
+        });
+    });
+    out
 }
 
 /// See [`max_pool`](super::max_pool()).

@@ -4,6 +4,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::Shape;
 
+use crate::KernelOps;
 use crate::dense_decomposed::reference::{TO_CHANNELS_FIRST, TO_CHANNELS_LAST};
 
 /// See [`max_pool`](super::max_pool()).
@@ -18,4 +19,18 @@ pub(crate) fn forward<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     let columns = B::max_pool2d(columns, [3, 1], [2, 1], [1, 0], [1, 1], false);
     let y = B::float_reshape(columns, Shape::new([n, c, half_d, half_h, half_w]));
     B::float_permute(y, &TO_CHANNELS_LAST)
+}
+
+/// See [`pool_project`](super::pool_project()).
+pub(crate) fn project<B: KernelOps>(x: FloatTensor<B>, weight: FloatTensor<B>) -> FloatTensor<B> {
+    let pooled = B::max_pool_3d(x);
+    let shape = pooled.shape();
+    let (channels, outputs) = (shape[4], weight.shape()[1]);
+    let rows = shape.num_elements() / channels;
+    let product = B::float_matmul(
+        B::float_reshape(pooled, Shape::new([rows, channels])),
+        weight,
+    );
+    let grid = [shape[0], shape[1], shape[2], shape[3], outputs];
+    B::float_reshape(product, Shape::new(grid))
 }

@@ -49,12 +49,17 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
     /// Lane-wise maximum; of equal values either.
     fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// Lane-wise minimum; of equal values either.
+    fn min(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// Nearest integer.
     fn round(self, a: Self::F32) -> Self::F32;
     /// `2^a` for integral `a` in `-126..=127`.
     fn exp2_integral(self, a: Self::F32) -> Self::F32;
     /// `yes` where `a < 0`, else `no`.
     fn if_negative(self, a: Self::F32, yes: Self::F32, no: Self::F32) -> Self::F32;
+    /// Asks for the line of memory at `at` ahead of its use; a hint that changes no result, valid for any address.
+    #[inline(always)]
+    fn prefetch(self, _at: *const f32) {}
     /// Runs `kernel` compiled for this instruction set.
     fn run<K: Kernel>(self, kernel: K) -> K::Output;
 

@@ -38,6 +38,7 @@ impl Simd for Neon {
         div(a, b) = vdivq_f32(a, b);
         mul_add(a, b, c) = vfmaq_f32(c, a, b);
         max(a, b) = vmaxq_f32(a, b);
+        min(a, b) = vminq_f32(a, b);
         round(a) = vrndnq_f32(a);
     }
 

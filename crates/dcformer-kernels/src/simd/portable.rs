@@ -71,6 +71,11 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn min(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        zip(a, b, |a, b| if a < b { a } else { b })
+    }
+
+    #[inline(always)]
     fn round(self, a: Self::F32) -> Self::F32 {
         // Adding and subtracting 1.5 * 2^23 leaves no room for a fraction; `f32::round` would be a library call.
         const SHIFT: f32 = 12_582_912.0;

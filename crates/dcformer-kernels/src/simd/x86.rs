@@ -56,6 +56,7 @@ impl Simd for Avx2 {
         div(a, b) = _mm256_div_ps;
         mul_add(a, b, c) = _mm256_fmadd_ps;
         max(a, b) = _mm256_max_ps;
+        min(a, b) = _mm256_min_ps;
     }
 
     #[inline(always)]
@@ -99,6 +100,12 @@ impl Simd for Avx2 {
         unsafe { _mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_LT_OQ>(a, _mm256_setzero_ps())) }
     }
 
+    #[inline(always)]
+    fn prefetch(self, at: *const f32) {
+        // SAFETY: a prefetch reads nothing and never faults, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
+
     #[inline]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
         #[target_feature(enable = "avx2,fma")]
@@ -122,6 +129,7 @@ impl Simd for Avx512 {
         div(a, b) = _mm512_div_ps;
         mul_add(a, b, c) = _mm512_fmadd_ps;
         max(a, b) = _mm512_max_ps;
+        min(a, b) = _mm512_min_ps;
     }
 
     #[inline(always)]
@@ -166,6 +174,12 @@ impl Simd for Avx512 {
                 yes,
             )
         }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, at: *const f32) {
+        // SAFETY: a prefetch reads nothing and never faults, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
     }
 
     #[inline]

@@ -9,11 +9,11 @@
 use burn::module::{Module, Param};
 use burn::nn::{Initializer, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
-use dcformer_kernels::{gelu, max_pool, mlp};
+use dcformer_kernels::{MixerMlp, StemWeights, gelu, max_pool, mixer_mlp, mlp, pool_project, stem};
 use serde::{Deserialize, Serialize};
 
 use super::cache::Cache;
-use super::decomposed::{DecomposedConv, Statistics};
+use super::decomposed::{DecomposedConv, Folded, Statistics};
 use crate::error::{Error, Result};
 
 /// Taps of the first convolution of the stem, and its stride.
@@ -186,10 +186,21 @@ impl DcformerEncoder {
     /// - `volume`: `[batch, 1, depth, height, width]`
     /// - output: `[batch, depth / 64, height / 64, width / 64, channels[4]]`, sizes rounded up at every stride
     pub fn forward(&self, volume: Tensor<5>, statistics: Statistics) -> Tensor<5> {
-        let stem = self.stem.forward(volume, statistics);
-        self.stages
-            .iter()
-            .fold(stem, |x, stage| stage.forward(x, statistics))
+        if !self.stem.convs[0].uses_running(&volume, statistics) {
+            let stem = self.stem.forward(volume, statistics);
+            return self
+                .stages
+                .iter()
+                .fold(stem, |x, stage| stage.forward(x, statistics));
+        }
+        // With norms that are constants, what lies between the layers need not exist.
+        let [first, rest @ ..] = &self.stages[..] else {
+            unreachable!("an encoder has four stages")
+        };
+        let entered = self.stem.forward_into(volume, first);
+        rest.iter().fold(first.mix(entered), |x, stage| {
+            stage.mix(pool_project(x, stage.projection_matrix()))
+        })
     }
 
     /// Features after the stem and after each stage, finest first.
@@ -232,11 +243,7 @@ impl Stem {
     /// - input: `[batch, 1, depth, height, width]`
     /// - output: `[batch, ceil(depth / 4), ceil(height / 4), ceil(width / 4), channels[0]]`
     fn forward(&self, volume: Tensor<5>, statistics: Statistics) -> Tensor<5> {
-        let [batch, channels, depth, height, width] = volume.dims();
-        assert_eq!(channels, 1, "a volume has one channel, found {channels}");
-        // One channel first or last is the same memory.
-        let x = volume.reshape([batch, depth, height, width, 1]);
-        self.convs.iter().fold(x, |x, conv| {
+        self.convs.iter().fold(channels_last(volume), |x, conv| {
             let x = conv.forward(x, statistics);
             match self.activation {
                 StemActivation::None => x,
@@ -244,6 +251,33 @@ impl Stem {
             }
         })
     }
+
+    /// With the running statistics, through the pooling and the projection of the first stage.
+    fn forward_into(&self, volume: Tensor<5>, first: &Stage) -> Tensor<5> {
+        let folded = |conv: &DecomposedConv| conv.folded();
+        let patch = folded(&self.convs[0]);
+        let refinements: Vec<_> = self.convs[1..].iter().map(folded).collect();
+        let stacked = |of: fn(&Folded) -> Tensor<4>| {
+            Tensor::stack::<5>(refinements.iter().map(of).collect(), 0)
+        };
+        let biases = refinements.iter().map(|conv| conv.bias.clone()).collect();
+        let weights = StemWeights {
+            weight: patch.weight,
+            bias: patch.bias,
+            refinements: stacked(|conv| conv.weight.clone()),
+            refinement_biases: Tensor::stack(biases, 0),
+            projection: first.projection_matrix(),
+        };
+        let activate = self.activation == StemActivation::Gelu;
+        stem(channels_last(volume), weights, STEM_STRIDE, activate)
+    }
+}
+
+/// One channel first or last is the same memory.
+fn channels_last(volume: Tensor<5>) -> Tensor<5> {
+    let [batch, channels, depth, height, width] = volume.dims();
+    assert_eq!(channels, 1, "a volume has one channel, found {channels}");
+    volume.reshape([batch, depth, height, width, 1])
 }
 
 /// A stage: half the grid, more channels, then blocks.
@@ -287,12 +321,23 @@ impl Stage {
     /// The pointwise convolution, as a matrix product over channels.
     fn project(&self, x: Tensor<5>) -> Tensor<5> {
         let [batch, depth, height, width, inputs] = x.dims();
-        let weight = self.projection.val();
-        let outputs = weight.dims()[0];
-        let weight: Tensor<2> = weight.reshape([outputs, inputs]).transpose();
+        let weight = self.projection_matrix();
+        let [_, outputs] = weight.dims();
         x.reshape([batch * depth * height * width, inputs])
             .matmul(weight)
             .reshape([batch, depth, height, width, outputs])
+    }
+
+    /// `[channels_in, channels_out]`
+    fn projection_matrix(&self) -> Tensor<2> {
+        let weight = self.projection.val();
+        let [outputs, inputs, ..] = weight.dims();
+        weight.reshape([outputs, inputs]).transpose()
+    }
+
+    /// The blocks with the running statistics.
+    fn mix(&self, x: Tensor<5>) -> Tensor<5> {
+        self.blocks.iter().fold(x, |x, block| block.mix(x))
     }
 }
 
@@ -343,6 +388,24 @@ impl Block {
             bias,
         );
         x + residual.reshape(shape)
+    }
+
+    /// The same with the running statistics.
+    fn mix(&self, x: Tensor<5>) -> Tensor<5> {
+        let Folded {
+            weight: filters,
+            bias,
+        } = self.mixer.folded();
+        let contract = self.scaled();
+        let weights = MixerMlp {
+            filters: filters.squeeze_dim(2),
+            bias,
+            w1: self.expand.weight.val(),
+            b1: bias_of(&self.expand),
+            w2: contract.weight,
+            b2: contract.bias,
+        };
+        mixer_mlp(x, weights)
     }
 
     /// gamma scales the columns of the last matrix instead of its product: the same sum, and no pass over the grid.

@@ -65,11 +65,11 @@ enum Connection {
 
 /// Weights with the norms multiplied in.
 #[derive(Clone, Debug)]
-struct Folded {
+pub(super) struct Folded {
     /// `[3, taps, channels_in, channels_out]`, or for depthwise `[3, taps, 1, channels]`; depth, height, width.
-    weight: Tensor<4>,
+    pub(super) weight: Tensor<4>,
     /// `[channels_out]`
-    bias: Tensor<1>,
+    pub(super) bias: Tensor<1>,
 }
 
 impl DecomposedConv {
@@ -113,15 +113,22 @@ impl DecomposedConv {
 
     /// The sum of the three normalised branches.
     pub fn forward(&self, x: Tensor<5>, statistics: Statistics) -> Tensor<5> {
-        let trains = x.device().is_autodiff() && self.training.is_enabled();
+        if self.uses_running(&x, statistics) {
+            return self.forward_running(x);
+        }
+        let normalized = self.forward_batch(x);
+        if statistics == Statistics::ByDevice {
+            self.move_running(&normalized);
+        }
+        normalized.output
+    }
+
+    /// Whether the norms are constants for this input, so that [`folded`](Self::folded) weights serve.
+    pub(super) fn uses_running(&self, x: &Tensor<5>, statistics: Statistics) -> bool {
         match statistics {
-            Statistics::ByDevice if trains => {
-                let normalized = self.forward_batch(x);
-                self.move_running(&normalized);
-                normalized.output
-            }
-            Statistics::Batch => self.forward_batch(x).output,
-            Statistics::ByDevice | Statistics::Running => self.forward_running(x),
+            Statistics::ByDevice => !(x.device().is_autodiff() && self.training.is_enabled()),
+            Statistics::Batch => false,
+            Statistics::Running => true,
         }
     }
 
@@ -139,13 +146,18 @@ impl DecomposedConv {
         }
     }
 
-    fn forward_running(&self, x: Tensor<5>) -> Tensor<5> {
+    /// The weights with the running statistics multiplied in.
+    pub(super) fn folded(&self) -> Folded {
         // Tracked weights need their gradient through the folding, so nothing of it may be kept.
-        let Folded { weight, bias } = if self.height.weight.lazy_device().is_autodiff() {
+        if self.height.weight.lazy_device().is_autodiff() {
             self.fold()
         } else {
             self.folded.get_or(|| self.fold())
-        };
+        }
+    }
+
+    fn forward_running(&self, x: Tensor<5>) -> Tensor<5> {
+        let Folded { weight, bias } = self.folded();
         match self.connection {
             Connection::Dense { stride } => dense_decomposed_conv(x, weight, bias, stride),
             Connection::Depthwise => depthwise_decomposed_conv(x, weight.squeeze_dim(2), bias),

@@ -1,0 +1,344 @@
+//! The convolution on a tile: a few planes of a few rows, one axis after the other.
+//!
+//! Along its axis, a register tile of four outputs needs `taps + 3` inputs for `4 taps` products, so the values that a
+//! vector unit loads are a third of those that it multiplies. A tile of 4 x 4 rows reads each of its input rows for four
+//! outputs; row by row, each would come from the far cache as often as there are taps.
+
+use rayon::prelude::*;
+
+use super::cpu::Filters;
+use crate::geometry::{Geometry, RowAt};
+use crate::matmul::Panels;
+use crate::simd::{Kernel, Level, Simd};
+
+/// Outputs of a register tile along the axis of a branch.
+const OUTPUTS: usize = 4;
+/// Planes and rows of a tile.
+const SIDE: usize = 4;
+/// Tiles that a grid should have, so that threads find work.
+const TILES: usize = 8;
+
+/// Filters with the centre taps merged and `OUTPUTS - 1` zero taps at both ends: output `j` of a register tile takes input
+/// `i` with tap `i - j`, whatever that is. Channels are cut into vectors, the last filled up with zeros.
+#[derive(Clone, Debug)]
+pub(crate) struct PaddedFilters {
+    /// `[3][vectors][taps + 2 (OUTPUTS - 1)][lanes]`
+    weight: Vec<f32>,
+    /// `[vectors][lanes]`
+    bias: Vec<f32>,
+    taps: usize,
+}
+
+impl PaddedFilters {
+    pub(crate) fn new(level: Level, filters: Filters<'_>, bias: &[f32]) -> Self {
+        let (taps, channels) = (filters.taps, bias.len());
+        assert_eq!(filters.weight.len(), 3 * taps * channels);
+        let lanes = Panels::width(level) / 2;
+        let vectors = channels.div_ceil(lanes);
+        let padded = taps + 2 * (OUTPUTS - 1);
+        let mut weight = vec![0.0; 3 * vectors * padded * lanes];
+        let mut set = |branch: usize, tap: usize, channel: usize, value: f32| {
+            let vector = branch * vectors + channel / lanes;
+            let place = vector * padded + tap + OUTPUTS - 1;
+            weight[place * lanes + channel % lanes] += value;
+        };
+        for branch in 0..3 {
+            for (tap, values) in filters.branch(branch).chunks_exact(channels).enumerate() {
+                // The branches share their centre voxel: its weights are the third's.
+                let to = if tap == taps / 2 { 2 } else { branch };
+                for (channel, value) in values.iter().enumerate() {
+                    set(to, tap, channel, *value);
+                }
+            }
+        }
+        let mut padded_bias = bias.to_vec();
+        padded_bias.resize(vectors * lanes, 0.0);
+        Self {
+            weight,
+            bias: padded_bias,
+            taps,
+        }
+    }
+
+    /// The taps of one vector of channels of a branch.
+    #[inline(always)]
+    fn taps_of<S: Simd>(&self, branch: usize, vector: usize) -> &[f32] {
+        let len = (self.taps + 2 * (OUTPUTS - 1)) * S::LANES;
+        let vectors = self.bias.len() / S::LANES;
+        &self.weight[(branch * vectors + vector) * len..][..len]
+    }
+}
+
+/// Planes and rows of one volume.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tile {
+    volume: usize,
+    /// First plane and row.
+    at: [usize; 2],
+    /// Planes and rows.
+    pub(crate) size: [usize; 2],
+}
+
+impl Tile {
+    /// The rows of the tile, plane by plane.
+    pub(crate) fn rows(self) -> impl Iterator<Item = RowAt> {
+        let Self { volume, at, size } = self;
+        (0..size[0]).flat_map(move |z| {
+            (0..size[1]).map(move |y| RowAt {
+                volume,
+                z: at[0] + z,
+                y: at[1] + y,
+            })
+        })
+    }
+}
+
+/// Cuts a grid into tiles and gives each to `work` with its rows of `out`, on all threads.
+pub(crate) fn for_each_tile<T>(
+    out: &mut [f32],
+    geometry: Geometry,
+    init: impl Fn() -> T + Sync + Send,
+    work: impl Fn(&mut T, Tile, &mut [&mut [f32]]) + Sync + Send,
+) {
+    if out.is_empty() {
+        return;
+    }
+    let [depth, height, _] = geometry.size;
+    // Smaller tiles where there would be few; the size depends on the grid alone.
+    let tiles = |[z, y]: [usize; 2]| geometry.batch * depth.div_ceil(z) * height.div_ceil(y);
+    let side = [
+        [SIDE, SIDE],
+        [SIDE / 2, SIDE],
+        [SIDE / 2, SIDE / 2],
+        [1, SIDE / 2],
+    ]
+    .into_iter()
+    .find(|side| tiles(*side) >= TILES)
+    .unwrap_or([1, 1]);
+    let per_axis = [depth.div_ceil(side[0]), height.div_ceil(side[1])];
+    let mut all: Vec<(Tile, Vec<&mut [f32]>)> = (0..tiles(side))
+        .map(|index| {
+            let at = [
+                index / per_axis[1] % per_axis[0] * side[0],
+                index % per_axis[1] * side[1],
+            ];
+            let tile = Tile {
+                volume: index / (per_axis[0] * per_axis[1]),
+                at,
+                size: [side[0].min(depth - at[0]), side[1].min(height - at[1])],
+            };
+            (tile, Vec::with_capacity(tile.size[0] * tile.size[1]))
+        })
+        .collect();
+    for (index, row) in out.chunks_exact_mut(geometry.row_len()).enumerate() {
+        let RowAt { volume, z, y } = geometry.row(index);
+        let tile = (volume * per_axis[0] + z / side[0]) * per_axis[1] + y / side[1];
+        all[tile].1.push(row);
+    }
+    all.into_par_iter()
+        .for_each_init(init, |state, (tile, mut rows)| work(state, tile, &mut rows));
+}
+
+/// The convolution of a tile.
+pub(crate) struct ConvolveTile<'a, 'b> {
+    pub(crate) x: &'a [f32],
+    pub(crate) filters: &'a PaddedFilters,
+    pub(crate) geometry: Geometry,
+    pub(crate) tile: Tile,
+    /// The rows of the tile, in its order.
+    pub(crate) out: &'a mut [&'b mut [f32]],
+}
+
+impl Kernel for ConvolveTile<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, simd: S) {
+        let [planes, rows] = self.tile.size;
+        for y in 0..rows {
+            let mut z = 0;
+            while z < planes {
+                z += match planes - z {
+                    OUTPUTS.. => self.across::<S, OUTPUTS>(simd, 0, [z, y]),
+                    2.. => self.across::<S, 2>(simd, 0, [z, y]),
+                    _ => self.across::<S, 1>(simd, 0, [z, y]),
+                };
+            }
+        }
+        for z in 0..planes {
+            let mut y = 0;
+            while y < rows {
+                y += match rows - y {
+                    OUTPUTS.. => self.across::<S, OUTPUTS>(simd, 1, [z, y]),
+                    2.. => self.across::<S, 2>(simd, 1, [z, y]),
+                    _ => self.across::<S, 1>(simd, 1, [z, y]),
+                };
+            }
+        }
+        for (index, at) in self.tile.rows().enumerate() {
+            self.along(simd, index, at);
+        }
+    }
+}
+
+impl ConvolveTile<'_, '_> {
+    /// The branch along depth or height for `N` rows that follow each other there, from `first` (in the tile) on. The first
+    /// branch starts from the bias, the others add.
+    #[inline(always)]
+    fn across<S: Simd, const N: usize>(
+        &mut self,
+        simd: S,
+        axis: usize,
+        first: [usize; 2],
+    ) -> usize {
+        let Self {
+            x,
+            filters,
+            geometry,
+            tile,
+            ..
+        } = *self;
+        let channels = geometry.channels;
+        let at = [tile.at[0] + first[0], tile.at[1] + first[1]];
+        let (from, to) = inputs::<N>(at[axis], filters.taps, geometry.size[axis]);
+        let lines: Vec<&[f32]> = (from..to)
+            .filter_map(|input| {
+                let mut at = at.map(|at| at as isize);
+                at[axis] += input as isize - (filters.taps / 2) as isize;
+                geometry.line(x, tile.volume, at)
+            })
+            .collect();
+        let rows: [usize; N] = std::array::from_fn(|output| {
+            let mut at = first;
+            at[axis] += output;
+            at[0] * tile.size[1] + at[1]
+        });
+        for voxel in 0..geometry.size[2] {
+            for vector in 0..channels.div_ceil(S::LANES) {
+                let channel = vector * S::LANES;
+                let place = voxel * channels + channel;
+                let place = place..place + S::LANES.min(channels - channel);
+                let weight = filters.taps_of::<S>(axis, vector);
+                let mut sums: [S::F32; N] = std::array::from_fn(|output| match axis {
+                    0 => simd.load(&filters.bias[channel..]),
+                    _ => simd.load_partial(&self.out[rows[output]][place.clone()]),
+                });
+                for (input, line) in (from..).zip(&lines) {
+                    let value = simd.load_partial(&line[place.clone()]);
+                    multiply(simd, &mut sums, value, weight, input);
+                }
+                for (sum, row) in sums.into_iter().zip(rows) {
+                    simd.store_partial(sum, &mut self.out[row][place.clone()]);
+                }
+            }
+        }
+        N
+    }
+
+    /// The branch along the width for one row.
+    #[inline(always)]
+    fn along<S: Simd>(&mut self, simd: S, index: usize, at: RowAt) {
+        let mut voxel = 0;
+        let width = self.geometry.size[2];
+        while voxel < width {
+            voxel += match width - voxel {
+                OUTPUTS.. => self.neighbours::<S, OUTPUTS>(simd, index, at, voxel),
+                2.. => self.neighbours::<S, 2>(simd, index, at, voxel),
+                _ => self.neighbours::<S, 1>(simd, index, at, voxel),
+            };
+        }
+    }
+
+    #[inline(always)]
+    fn neighbours<S: Simd, const N: usize>(
+        &mut self,
+        simd: S,
+        index: usize,
+        at: RowAt,
+        first: usize,
+    ) -> usize {
+        let Self {
+            x,
+            filters,
+            geometry,
+            ..
+        } = *self;
+        let channels = geometry.channels;
+        let line = &x[geometry.start(at)..][..geometry.row_len()];
+        let out = &mut self.out[index][first * channels..][..N * channels];
+        let (from, to) = inputs::<N>(first, filters.taps, geometry.size[2]);
+        // The voxel of input `from`.
+        let start = first + from - filters.taps / 2;
+        for vector in 0..channels.div_ceil(S::LANES) {
+            let channel = vector * S::LANES;
+            let lanes = S::LANES.min(channels - channel);
+            let weight = filters.taps_of::<S>(2, vector);
+            let mut sums: [S::F32; N] = std::array::from_fn(|output| {
+                simd.load_partial(&out[output * channels + channel..][..lanes])
+            });
+            for input in from..to {
+                let place = (start + input - from) * channels + channel;
+                let value = simd.load_partial(&line[place..place + lanes]);
+                multiply(simd, &mut sums, value, weight, input);
+            }
+            for (output, sum) in sums.into_iter().enumerate() {
+                simd.store_partial(sum, &mut out[output * channels + channel..][..lanes]);
+            }
+        }
+        N
+    }
+}
+
+/// Which of the `taps + N - 1` inputs of `N` outputs at `position` are inside an axis.
+#[inline(always)]
+fn inputs<const N: usize>(position: usize, taps: usize, size: usize) -> (usize, usize) {
+    let radius = taps / 2;
+    (
+        radius.saturating_sub(position),
+        (taps + N - 1).min(size + radius - position),
+    )
+}
+
+/// `sums[output] += weight[input - output] · value`.
+#[inline(always)]
+fn multiply<S: Simd, const N: usize>(
+    simd: S,
+    sums: &mut [S::F32; N],
+    value: S::F32,
+    weight: &[f32],
+    input: usize,
+) {
+    // The taps of all outputs lie side by side, the last output's first.
+    let taps = &weight[(input + OUTPUTS - N) * S::LANES..][..N * S::LANES];
+    for (sum, tap) in sums.iter_mut().rev().zip(taps.chunks_exact(S::LANES)) {
+        *sum = simd.mul_add(simd.load(tap), value, *sum);
+    }
+}
+
+/// See [`depthwise_decomposed_conv`](super::depthwise_decomposed_conv).
+pub(crate) fn conv(
+    level: Level,
+    x: &[f32],
+    filters: Filters<'_>,
+    bias: &[f32],
+    geometry: Geometry,
+) -> Vec<f32> {
+    assert_eq!(x.len(), geometry.len());
+    let filters = PaddedFilters::new(level, filters, bias);
+    let mut out = vec![0.0; geometry.len()];
+    for_each_tile(
+        &mut out,
+        geometry,
+        || (),
+        |(), tile, out| {
+            level.run(ConvolveTile {
+                x,
+                filters: &filters,
+                geometry,
+                tile,
+                out,
+            });
+        },
+    );
+    out
+}

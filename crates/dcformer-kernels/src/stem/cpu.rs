@@ -1,0 +1,358 @@
+//! The stem on the CPU, as a pipeline of planes.
+//!
+//! A layer of three taps reads three planes of the one before, so it can compute plane `z` as soon as its predecessor has
+//! plane `z + 1`. One step computes one plane of every layer, each two planes behind its predecessor; four planes of each
+//! layer are kept, the one being written and the three being read. What a step reads was written in earlier steps, so all
+//! its rows are independent and threads take them as they come.
+//!
+//! The features of the whole grid, 134 MB for a full chest CT, never exist: planes are read again while they are in the
+//! cache, and the memory of the stem is that of a dozen planes.
+
+use rayon::prelude::*;
+
+use super::compose::compose;
+use crate::dense_decomposed::cpu::{ConvolveRow, Filters, Source, Tap, merged_taps};
+use crate::dense_decomposed::stencil::{Part, Stencil, StencilRow};
+use crate::geometry::Geometry;
+use crate::matmul::{Broadcast, Panels, Product, Store};
+use crate::max_pool::cpu::{PoolLines, windows_of};
+use crate::simd::Level;
+
+/// The operands of one call.
+#[derive(Debug)]
+pub(crate) struct Stem<'a> {
+    /// Filters and bias of each convolution.
+    pub(crate) convs: Vec<(Filters<'a>, &'a [f32])>,
+    /// `[channels, channels_out]`
+    pub(crate) projection: &'a [f32],
+    pub(crate) stride: usize,
+    pub(crate) activate: bool,
+}
+
+/// Rows of one task.
+const ROWS: usize = 2;
+
+impl Stem<'_> {
+    /// The geometry of the output; `geometry` is the input's.
+    pub(crate) fn out_geometry(&self, geometry: Geometry) -> Geometry {
+        let grid = self.grid(geometry);
+        let outputs = self.projection.len() / grid.channels.max(1);
+        grid.strided(2).with_channels(outputs)
+    }
+
+    /// The geometry after the convolutions.
+    fn grid(&self, geometry: Geometry) -> Geometry {
+        let channels = self
+            .convs
+            .last()
+            .map_or(0, |(filters, _)| filters.channels_out);
+        geometry.strided(self.stride).with_channels(channels)
+    }
+
+    /// See [`stem`](super::stem()).
+    pub(crate) fn forward(&self, level: Level, x: &[f32], geometry: Geometry) -> Vec<f32> {
+        assert_eq!(x.len(), geometry.len());
+        let out_geometry = self.out_geometry(geometry);
+        let mut out = vec![0.0; out_geometry.len()];
+        if out.is_empty() || x.is_empty() {
+            return out;
+        }
+        let layers = self.layers(level, geometry);
+        let channels = self.grid(geometry).channels;
+        let radius = layers.iter().map(Layer::radius).fold(1, usize::max);
+        let pipeline = Pipeline {
+            level,
+            lag: radius + 1,
+            kept: 2 * radius + 2,
+            stem: self,
+            layers: &layers,
+            projection: Panels::of(level, self.projection, channels, out_geometry.channels),
+            volume: Geometry {
+                batch: 1,
+                ..geometry
+            },
+        };
+        for (x, out) in x
+            .chunks_exact(geometry.len() / geometry.batch)
+            .zip(out.chunks_exact_mut(out_geometry.len() / geometry.batch))
+        {
+            pipeline.run(x, out);
+        }
+        out
+    }
+
+    fn layers(&self, level: Level, geometry: Geometry) -> Vec<Layer<'_>> {
+        let mut rest = &self.convs[..];
+        let mut layers = Vec::new();
+        if let [(filters, bias), after @ ..] = rest
+            && filters.channels_in == 1
+        {
+            rest = after;
+            let parts = match after {
+                [second, after @ ..] if !self.activate => {
+                    rest = after;
+                    compose([(*filters, *bias), *second], self.stride)
+                }
+                _ => vec![Part::decomposed(*filters, bias)],
+            };
+            let channels = filters.channels_out;
+            let stencil = Stencil::new(level, &parts, channels, geometry, self.stride);
+            layers.push(Layer {
+                channels,
+                reads: Reads::Volume(stencil),
+            });
+        }
+        for (filters, bias) in rest {
+            layers.push(Layer {
+                channels: filters.channels_out,
+                reads: Reads::Planes {
+                    taps: merged_taps(level, *filters),
+                    bias,
+                    channels: filters.channels_in,
+                    radius: filters.taps / 2,
+                },
+            });
+        }
+        layers
+    }
+}
+
+struct Layer<'a> {
+    /// Of its output.
+    channels: usize,
+    reads: Reads<'a>,
+}
+
+enum Reads<'a> {
+    /// The volume of one channel.
+    Volume(Stencil),
+    /// The planes of the layer before, or the volume.
+    Planes {
+        taps: Vec<Tap>,
+        bias: &'a [f32],
+        channels: usize,
+        radius: usize,
+    },
+}
+
+impl Layer<'_> {
+    /// Planes before and after its own that it reads of the layer before.
+    fn radius(&self) -> usize {
+        match self.reads {
+            Reads::Volume(_) => 0,
+            Reads::Planes { radius, .. } => radius,
+        }
+    }
+}
+
+struct Pipeline<'a> {
+    level: Level,
+    /// Planes that a layer is behind its predecessor: it reads `radius` ahead, and what it reads is of earlier steps.
+    lag: usize,
+    /// Planes of a layer that are kept: those read and the one being written.
+    kept: usize,
+    stem: &'a Stem<'a>,
+    layers: &'a [Layer<'a>],
+    projection: Panels,
+    /// One volume of input.
+    volume: Geometry,
+}
+
+/// The last planes of a layer, plane `z` at `z` modulo their number.
+type Ring = Vec<Vec<f32>>;
+
+/// Rows of a plane being computed.
+struct Task<'a> {
+    /// A layer, or the pooling after the last.
+    layer: usize,
+    z: usize,
+    /// The first of the rows.
+    y: usize,
+    out: &'a mut [f32],
+}
+
+/// Room that a thread uses again.
+#[derive(Default)]
+struct Scratch {
+    border: Vec<f32>,
+    tallest: Vec<f32>,
+    pooled: Vec<f32>,
+}
+
+impl Pipeline<'_> {
+    fn run(&self, x: &[f32], out: &mut [f32]) {
+        let grid = Geometry {
+            batch: 1,
+            ..self.stem.grid(self.volume)
+        };
+        let [depth, height, width] = grid.size;
+        let mut rings: Vec<Ring> = self
+            .layers
+            .iter()
+            .map(|layer| vec![vec![0.0; height * width * layer.channels]; self.kept])
+            .collect();
+        let pooled = self.stem.out_geometry(self.volume);
+        let mut pooled_planes = out
+            .chunks_exact_mut(pooled.len() / pooled.size[0])
+            .enumerate();
+        let mut next_pooled = pooled_planes.next();
+        let last_lag = self.lag * (self.layers.len() - 1);
+        for step in 0_usize.. {
+            let plane_of = |lag: usize| step.checked_sub(lag).filter(|z| *z < depth);
+            // The planes being written leave their rings for the step.
+            let mut written: Vec<(usize, usize, Vec<f32>)> = Vec::new();
+            for (index, ring) in rings.iter_mut().enumerate() {
+                if let Some(z) = plane_of(self.lag * index) {
+                    written.push((index, z, std::mem::take(&mut ring[z % self.kept])));
+                }
+            }
+            let mut tasks = Vec::new();
+            for (layer, z, plane) in &mut written {
+                let row_len = width * self.layers[*layer].channels;
+                add_tasks(&mut tasks, [*layer, *z], row_len, plane);
+            }
+            // A pooled plane reads up to one plane after its own, all of earlier steps.
+            if let Some((z, plane)) = &mut next_pooled
+                && step > last_lag + (2 * *z + 1).min(depth - 1)
+            {
+                add_tasks(&mut tasks, [self.layers.len(), *z], pooled.row_len(), plane);
+            }
+            let pools = tasks.iter().any(|task| task.layer == self.layers.len());
+            tasks
+                .into_par_iter()
+                .for_each_init(Scratch::default, |scratch, task| {
+                    self.rows(x, &rings, grid, task, scratch);
+                });
+            for (layer, z, plane) in written {
+                rings[layer][z % self.kept] = plane;
+            }
+            if pools {
+                next_pooled = pooled_planes.next();
+                if next_pooled.is_none() {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn rows(
+        &self,
+        x: &[f32],
+        rings: &[Ring],
+        grid: Geometry,
+        task: Task<'_>,
+        scratch: &mut Scratch,
+    ) {
+        let Task {
+            layer: index,
+            z,
+            y,
+            out,
+        } = task;
+        let Some(layer) = self.layers.get(index) else {
+            return self.pool(&rings[index - 1], grid, [z, y], out, scratch);
+        };
+        let row_len = grid.size[2] * layer.channels;
+        for (y, out) in (y..).zip(out.chunks_exact_mut(row_len)) {
+            match &layer.reads {
+                Reads::Volume(stencil) => self.level.run(StencilRow {
+                    x,
+                    stencil,
+                    at: [z, y],
+                    out,
+                    activate: self.stem.activate,
+                }),
+                Reads::Planes {
+                    taps,
+                    bias,
+                    channels,
+                    ..
+                } => {
+                    let (stride, size) = match index {
+                        0 => (self.stem.stride, self.volume.size),
+                        _ => (1, grid.size),
+                    };
+                    let line = |z: isize, y: isize| match index {
+                        0 => self.volume.line(x, 0, [z, y]),
+                        _ => plane_line(&rings[index - 1], [z, y], size, *channels),
+                    };
+                    let sources: Vec<Source<'_>> = taps
+                        .iter()
+                        .filter_map(|tap| tap.source([z, y], stride, line))
+                        .collect();
+                    self.level.run(ConvolveRow {
+                        sources: &sources,
+                        channels_in: *channels,
+                        stride,
+                        out,
+                        channels_out: layer.channels,
+                        border: &mut scratch.border,
+                        store: if self.stem.activate {
+                            Store::BiasedGelu(bias)
+                        } else {
+                            Store::Biased(bias)
+                        },
+                    });
+                }
+            }
+        }
+    }
+
+    /// Rows of the pooled and projected grid.
+    fn pool(
+        &self,
+        ring: &Ring,
+        grid: Geometry,
+        [z, y]: [usize; 2],
+        out: &mut [f32],
+        scratch: &mut Scratch,
+    ) {
+        let [depth, height, width] = grid.size;
+        let pooled_width = width.div_ceil(2);
+        let columns = self.projection.columns();
+        for (y, out) in (y..).zip(out.chunks_exact_mut(pooled_width * columns)) {
+            let lines: Vec<&[f32]> = windows_of(z, depth)
+                .flat_map(|z| windows_of(y, height).map(move |y| [z as isize, y as isize]))
+                .filter_map(|at| plane_line(ring, at, grid.size, grid.channels))
+                .collect();
+            scratch.pooled.resize(pooled_width * grid.channels, 0.0);
+            self.level.run(PoolLines {
+                lines: &lines,
+                channels: grid.channels,
+                tallest: &mut scratch.tallest,
+                out: &mut scratch.pooled,
+            });
+            self.level.run(Product {
+                a: Broadcast::rows(&scratch.pooled, grid.channels),
+                b: &self.projection,
+                out,
+                store: Store::Plain,
+            });
+        }
+    }
+}
+
+fn add_tasks<'a>(
+    tasks: &mut Vec<Task<'a>>,
+    [layer, z]: [usize; 2],
+    row_len: usize,
+    plane: &'a mut [f32],
+) {
+    for (chunk, out) in plane.chunks_mut(ROWS * row_len).enumerate() {
+        let y = chunk * ROWS;
+        tasks.push(Task { layer, z, y, out });
+    }
+}
+
+/// The row of a layer at a depth and height, if it is inside.
+fn plane_line(
+    ring: &Ring,
+    [z, y]: [isize; 2],
+    [depth, height, width]: [usize; 3],
+    channels: usize,
+) -> Option<&[f32]> {
+    let z = usize::try_from(z).ok().filter(|z| *z < depth)?;
+    let y = usize::try_from(y).ok().filter(|y| *y < height)?;
+    let row_len = width * channels;
+    Some(&ring[z % ring.len()][y * row_len..][..row_len])
+}
