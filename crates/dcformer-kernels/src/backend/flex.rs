@@ -235,14 +235,16 @@ impl KernelOps for Flex {
         stride: usize,
         activate: bool,
     ) -> FloatTensor<Self> {
-        if !all_f32(&[
+        let operands = [
             &x,
             &weight,
             &bias,
             &refinements,
             &refinement_biases,
             &projection,
-        ]) {
+        ];
+        // The pipeline begins with one channel.
+        if !all_f32(&operands) || x.shape()[4] != 1 {
             let (first, rest) = ([weight, bias], [refinements, refinement_biases]);
             return stem::reference::forward::<Self>(x, first, rest, projection, stride, activate);
         }

@@ -4,9 +4,12 @@
 //! channels stays in registers while taps and input channels stream past ([`multiply_tile`]). Rows of output are the
 //! unit of work; a tile that reaches over the end of a row reads a copy filled up with zeros.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::stencil::{self, Part, Stencil};
+use super::winograd::{self, Lines, Strip, Transformed, WinogradLines};
 use crate::depthwise_decomposed::cpu::{Gradients, add_lanes};
 use crate::geometry::{Geometry, RowAt, rows_per_partial};
 use crate::matmul::{
@@ -25,6 +28,10 @@ pub(crate) struct Filters<'a> {
 }
 
 impl<'a> Filters<'a> {
+    fn channels(self) -> [usize; 2] {
+        [self.channels_in, self.channels_out]
+    }
+
     /// `[taps, channels_in, channels_out]` of one branch.
     pub(crate) fn branch(self, branch: usize) -> &'a [f32] {
         let len = self.weight.len() / 3;
@@ -60,7 +67,7 @@ impl Tap {
         &'a self,
         row: [usize; 2],
         stride: usize,
-        line: impl Fn(isize, isize) -> Option<&'a [f32]>,
+        line: &impl Fn(isize, isize) -> Option<&'a [f32]>,
     ) -> Option<Source<'a>> {
         let [z, y] = row.map(|position| (position * stride) as isize);
         Some(Source {
@@ -72,50 +79,37 @@ impl Tap {
     }
 }
 
-/// The taps of one branch; `flipped` for the gradient of its input, with the matrices transposed. Along the width they are
-/// one tap: neighbours in memory.
-fn branch_taps(level: Level, filters: Filters<'_>, branch: usize, flipped: bool) -> Vec<Tap> {
+/// The matrices of one branch in the order of the voxels that they read, `[taps, steps, columns]`, and the last two. For the
+/// gradient of the input, `flipped`, they are transposed and in reverse.
+fn branch_matrices(filters: Filters<'_>, branch: usize, flipped: bool) -> (Vec<f32>, [usize; 2]) {
     let Filters {
         taps,
         channels_in,
         channels_out,
         ..
     } = filters;
-    let radius = (taps / 2) as isize;
-    let order: Vec<usize> = if flipped {
-        (0..taps).rev().collect()
-    } else {
-        (0..taps).collect()
-    };
-    let [steps, columns] = if flipped {
-        [channels_out, channels_in]
-    } else {
-        [channels_in, channels_out]
-    };
-    let matrix = |tap: usize| {
-        let matrix = filters.matrix(branch, tap);
-        if flipped {
-            transposed(matrix, channels_in, channels_out)
-        } else {
-            matrix.to_vec()
-        }
-    };
-    let first = shift(branch, -radius);
-    if branch == 2 {
-        let matrices: Vec<f32> = order.into_iter().flat_map(matrix).collect();
-        return vec![Tap {
-            shift: first,
-            voxels: taps,
-            panels: Panels::of(level, &matrices, taps * steps, columns),
-        }];
+    if !flipped {
+        return (filters.branch(branch).to_vec(), [channels_in, channels_out]);
     }
-    order
-        .into_iter()
-        .enumerate()
-        .map(|(place, tap)| Tap {
-            shift: shift(branch, place as isize - radius),
-            voxels: 1,
-            panels: Panels::of(level, &matrix(tap), steps, columns),
+    let matrices = (0..taps)
+        .rev()
+        .flat_map(|tap| transposed(filters.matrix(branch, tap), channels_in, channels_out))
+        .collect();
+    (matrices, [channels_out, channels_in])
+}
+
+/// The taps of one branch. Along the width they are one: neighbours in memory.
+fn branch_taps(level: Level, filters: Filters<'_>, branch: usize, flipped: bool) -> Vec<Tap> {
+    let (matrices, [steps, columns]) = branch_matrices(filters, branch, flipped);
+    let radius = (filters.taps / 2) as isize;
+    let voxels = if branch == 2 { filters.taps } else { 1 };
+    matrices
+        .chunks_exact((voxels * steps * columns).max(1))
+        .zip(-radius..)
+        .map(|(matrix, steps_away)| Tap {
+            shift: shift(branch, steps_away),
+            voxels,
+            panels: Panels::of(level, matrix, voxels * steps, columns),
         })
         .collect()
 }
@@ -126,8 +120,9 @@ fn transposed(matrix: &[f32], rows: usize, columns: usize) -> Vec<f32> {
         .collect()
 }
 
-/// The taps of all three branches, `3 taps - 2` of them: the three centres read the same voxel, so their matrices are added.
-pub(crate) fn merged_taps(level: Level, filters: Filters<'_>) -> Vec<Tap> {
+/// The filters with the three centre taps, which read the same voxel, added in the third branch. The others keep theirs,
+/// for the caller to leave out.
+fn merge_centres(filters: Filters<'_>) -> Vec<f32> {
     let centre = filters.taps / 2;
     let len = filters.channels_in * filters.channels_out;
     let mut weight = filters.weight.to_vec();
@@ -140,14 +135,133 @@ pub(crate) fn merged_taps(level: Level, filters: Filters<'_>) -> Vec<Tap> {
             *sum += value;
         }
     }
+    weight
+}
+
+/// The taps of the branches, of all three `3 taps - 2`: the centre is only in the third.
+fn merged_taps(
+    level: Level,
+    filters: Filters<'_>,
+    merged: &[f32],
+    branches: Range<usize>,
+) -> Vec<Tap> {
     let filters = Filters {
-        weight: &weight,
+        weight: merged,
         ..filters
     };
-    (0..3)
-        .flat_map(|branch| branch_taps(level, filters, branch, false))
-        .filter(|tap| tap.shift != [0; 3] || tap.voxels > 1 || filters.taps == 1)
-        .collect()
+    let of_branch = |branch| {
+        let taps = branch_taps(level, filters, branch, false);
+        taps.into_iter()
+            .filter(move |tap| branch == 2 || tap.shift != [0; 3])
+    };
+    branches.flat_map(of_branch).collect()
+}
+
+/// A convolution of stride 1 in inference, for rows in the middle of a pipeline.
+#[derive(Debug)]
+pub(crate) struct RowConv<'a> {
+    channels_in: usize,
+    channels_out: usize,
+    bias: &'a [f32],
+    /// Taps that are multiplied as they are.
+    taps: Vec<Tap>,
+    /// The branches along height and width where those pay, with the centres of all.
+    transformed: Option<[Transformed; 2]>,
+}
+
+/// Room that a thread uses again.
+#[derive(Debug, Default)]
+pub(crate) struct RowScratch {
+    border: Vec<f32>,
+    tile: Vec<f32>,
+}
+
+impl<'a> RowConv<'a> {
+    pub(crate) fn new(
+        level: Level,
+        filters: Filters<'_>,
+        bias: &'a [f32],
+        [_, height, width]: [usize; 3],
+    ) -> Self {
+        let merged = merge_centres(filters);
+        let pays = |size| winograd::pays(size, filters.taps, filters.channels());
+        let transformed = (pays(height) && pays(width)).then(|| {
+            let mut merged = merged.clone();
+            let len = filters.channels_in * filters.channels_out;
+            // The centre is the third branch's already.
+            merged[(filters.taps + filters.taps / 2) * len..][..len].fill(0.0);
+            let filters = Filters {
+                weight: &merged,
+                ..filters
+            };
+            [1, 2].map(|branch| {
+                let (matrices, sizes) = branch_matrices(filters, branch, false);
+                Transformed::new(level, &matrices, sizes)
+            })
+        });
+        let direct = if transformed.is_some() { 0..1 } else { 0..3 };
+        Self {
+            channels_in: filters.channels_in,
+            channels_out: filters.channels_out,
+            bias,
+            taps: merged_taps(level, filters, &merged, direct),
+            transformed,
+        }
+    }
+
+    /// Neighbouring rows from `y` on of plane `z`; `line` gives the rows of the input, `None` outside.
+    pub(crate) fn rows<'b>(
+        &'b self,
+        level: Level,
+        [z, y]: [usize; 2],
+        line: impl Fn(isize, isize) -> Option<&'b [f32]>,
+        out: &mut [&mut [f32]],
+        scratch: &mut RowScratch,
+    ) {
+        let mut store = Store::Biased(self.bias);
+        if let Some([height, width]) = &self.transformed {
+            let (plane, first) = (z as isize, y as isize);
+            let strip = Strip {
+                lines: std::array::from_fn(|input| line(plane, first + input as isize - 1)),
+                first: 0,
+                count: out.len(),
+            };
+            let across = Lines::Across {
+                strips: vec![strip],
+                stride: 1,
+            };
+            let along = (0..out.len()).filter_map(|row| line(plane, first + row as isize));
+            let along = Lines::Along(along.collect());
+            for (weights, lines) in [(height, &across), (width, &along)] {
+                level.run(WinogradLines {
+                    weights,
+                    channels_in: self.channels_in,
+                    width: out[0].len() / self.channels_out,
+                    lines,
+                    out,
+                    scratch: &mut scratch.tile,
+                    store,
+                });
+                store = Store::Add;
+            }
+        }
+        for (y, out) in (y..).zip(out) {
+            let sources: Vec<Source<'_>> = self
+                .taps
+                .iter()
+                .filter_map(|tap| tap.source([z, y], 1, &line))
+                .collect();
+            level.run(ConvolveRow {
+                sources: &sources,
+                channels_in: self.channels_in,
+                stride: 1,
+                out,
+                channels_out: self.channels_out,
+                border: &mut scratch.border,
+                store,
+            });
+        }
+    }
 }
 
 /// See [`dense_decomposed_conv`](super::dense_decomposed_conv); `geometry` is the input's.
@@ -165,12 +279,61 @@ pub(crate) fn conv(
         let parts = [Part::decomposed(filters, bias)];
         let stencil = Stencil::new(level, &parts, filters.channels_out, geometry, stride);
         stencil::convolve(level, x, &stencil, geometry, &mut values);
+        return values;
+    }
+    let store = Store::Biased(bias);
+    let pays = |axis: usize| winograd::pays(geometry.size[axis], filters.taps, filters.channels());
+    if stride == 1 && (0..3).all(pays) {
+        for (branch, store) in (0..3).zip([store, Store::Add, Store::Add]) {
+            convolve_branch(
+                level,
+                x,
+                filters,
+                branch,
+                false,
+                geometry,
+                1,
+                &mut values,
+                store,
+            );
+        }
     } else {
-        let taps = merged_taps(level, filters);
-        let store = Store::Biased(bias);
+        let taps = merged_taps(level, filters, &merge_centres(filters), 0..3);
         convolve(level, x, &taps, geometry, stride, &mut values, store);
     }
     values
+}
+
+/// `out (+)= one branch of x`, or with `flipped` the gradient of the branch's input from that of its output, `x`.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "an operation's operands and its variants"
+)]
+fn convolve_branch(
+    level: Level,
+    x: &[f32],
+    filters: Filters<'_>,
+    branch: usize,
+    flipped: bool,
+    geometry: Geometry,
+    stride: usize,
+    out: &mut [f32],
+    store: Store<'_>,
+) {
+    if geometry.channels == 1 && !flipped {
+        debug_assert!(matches!(store, Store::Plain));
+        let parts = [Part::branch(filters, branch)];
+        let stencil = Stencil::new(level, &parts, filters.channels_out, geometry, stride);
+        stencil::convolve(level, x, &stencil, geometry, out);
+    } else if stride == 1 && winograd::pays(geometry.size[branch], filters.taps, filters.channels())
+    {
+        let (matrices, sizes) = branch_matrices(filters, branch, flipped);
+        let weights = Transformed::new(level, &matrices, sizes);
+        winograd::convolve(level, x, &weights, branch, geometry, out, store);
+    } else {
+        let taps = branch_taps(level, filters, branch, flipped);
+        convolve(level, x, &taps, geometry, stride, out, store);
+    }
 }
 
 /// `out (+)= Σ_tap x shifted by the tap · its matrix`.
@@ -200,7 +363,7 @@ fn convolve(
             let line = |z, y| geometry.line(x, row.volume, [z, y]);
             let sources: Vec<Source<'_>> = taps
                 .iter()
-                .filter_map(|tap| tap.source([row.z, row.y], stride, line))
+                .filter_map(|tap| tap.source([row.z, row.y], stride, &line))
                 .collect();
             level.run(ConvolveRow {
                 sources: &sources,
@@ -322,26 +485,6 @@ fn copy_or_zero(line: &[f32], from: isize, count: usize, channels: usize, to: &m
     }
 }
 
-/// One branch without bias.
-fn branch_conv(
-    level: Level,
-    x: &[f32],
-    filters: Filters<'_>,
-    branch: usize,
-    geometry: Geometry,
-    stride: usize,
-    out: &mut [f32],
-) {
-    if geometry.channels == 1 {
-        let parts = [Part::branch(filters, branch)];
-        let stencil = Stencil::new(level, &parts, filters.channels_out, geometry, stride);
-        stencil::convolve(level, x, &stencil, geometry, out);
-    } else {
-        let taps = branch_taps(level, filters, branch, false);
-        convolve(level, x, &taps, geometry, stride, out, Store::Plain);
-    }
-}
-
 /// The normalised sum and the statistics of the three branches. One branch at a time: convolve, measure, add.
 pub(crate) fn norm(
     level: Level,
@@ -357,14 +500,16 @@ pub(crate) fn norm(
     let mut out = vec![0.0; out_geometry.len()];
     let mut branch_values = vec![0.0; out_geometry.len()];
     let statistics = [0, 1, 2].map(|branch| {
-        branch_conv(
+        convolve_branch(
             level,
             x,
             filters,
             branch,
+            false,
             geometry,
             stride,
             &mut branch_values,
+            Store::Plain,
         );
         let (sum, squares) = sums(level, &branch_values, &branch_values, channels);
         let statistics = Moments { sum, squares }.statistics(out_geometry.voxels());
@@ -414,14 +559,16 @@ pub(crate) fn norm_backward(
     };
     let mut branch_values = vec![0.0; out_geometry.len()];
     for (branch, statistics) in statistics.iter().enumerate() {
-        branch_conv(
+        convolve_branch(
             level,
             x,
             filters,
             branch,
+            false,
             geometry,
             stride,
             &mut branch_values,
+            Store::Plain,
         );
         let (gradient_sum, products) = sums(level, gradient, &branch_values, channels);
         let gamma = &gamma[branch * channels..][..channels];
@@ -453,11 +600,12 @@ pub(crate) fn norm_backward(
             stride,
         ));
         if needs_x && stride == 1 {
-            let taps = branch_taps(level, filters, branch, true);
-            convolve(
+            convolve_branch(
                 level,
                 &branch_values,
-                &taps,
+                filters,
+                branch,
+                true,
                 out_geometry,
                 1,
                 &mut out.x,

@@ -3,6 +3,7 @@
 pub(crate) mod cpu;
 pub(crate) mod reference;
 pub(crate) mod stencil;
+pub(crate) mod winograd;
 
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;

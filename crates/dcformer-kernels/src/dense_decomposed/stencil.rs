@@ -223,30 +223,33 @@ impl ZoneStencil {
             })
         };
         let mut bias = vec![0.0; channels_out];
-        let mut weights: BTreeMap<[isize; 3], Vec<f32>> = BTreeMap::new();
+        let (mut taps, mut matrix) = (BTreeMap::new(), Vec::new());
         for part in parts.iter().filter(|part| inside(&part.shift, 1, grid)) {
             add(&mut bias, &part.bias);
             let rows = part.weight.chunks_exact(channels_out.max(1));
             for (tap, row) in part.taps.iter().zip(rows) {
-                if inside(tap, stride, size) {
-                    let sum = weights.entry(*tap);
-                    add(sum.or_insert_with(|| vec![0.0; channels_out]), row);
+                if !inside(tap, stride, size) {
+                    continue;
+                }
+                let next = taps.len();
+                let place = *taps.entry(*tap).or_insert(next);
+                if place == next {
+                    matrix.extend_from_slice(row);
+                } else {
+                    add(&mut matrix[place * channels_out..][..channels_out], row);
                 }
             }
         }
         let [_, height, width] = size.map(|size| size as isize);
         let distance = |tap: &[isize; 3]| (tap[0] * height + tap[1]) * width + tap[2];
-        let start = weights.keys().map(distance).fold(0, isize::min);
-        let places: Vec<usize> = weights
-            .keys()
-            .map(|tap| (distance(tap) - start) as usize)
-            .collect();
+        let start = taps.keys().map(distance).fold(0, isize::min);
+        let mut places = vec![0; taps.len()];
         let mut ends = BTreeMap::new();
-        for (tap, place) in weights.keys().zip(&places) {
+        for (tap, step) in &taps {
+            places[*step] = (distance(tap) - start) as usize;
             let end = ends.entry([tap[0], tap[1]]).or_insert(0);
-            *end = *place.max(end);
+            *end = places[*step].max(*end);
         }
-        let matrix: Vec<f32> = weights.into_values().flatten().collect();
         Self {
             start,
             ends: ends.into_values().collect(),

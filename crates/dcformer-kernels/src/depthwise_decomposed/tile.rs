@@ -72,9 +72,9 @@ impl PaddedFilters {
 /// Planes and rows of one volume.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tile {
-    volume: usize,
+    pub(crate) volume: usize,
     /// First plane and row.
-    at: [usize; 2],
+    pub(crate) at: [usize; 2],
     /// Planes and rows.
     pub(crate) size: [usize; 2],
 }
@@ -93,20 +93,11 @@ impl Tile {
     }
 }
 
-/// Cuts a grid into tiles and gives each to `work` with its rows of `out`, on all threads.
-pub(crate) fn for_each_tile<T>(
-    out: &mut [f32],
-    geometry: Geometry,
-    init: impl Fn() -> T + Sync + Send,
-    work: impl Fn(&mut T, Tile, &mut [&mut [f32]]) + Sync + Send,
-) {
-    if out.is_empty() {
-        return;
-    }
+/// Planes and rows of the tiles of a grid: smaller where there would be few. It depends on the grid alone.
+pub(crate) fn side(geometry: Geometry) -> [usize; 2] {
     let [depth, height, _] = geometry.size;
-    // Smaller tiles where there would be few; the size depends on the grid alone.
     let tiles = |[z, y]: [usize; 2]| geometry.batch * depth.div_ceil(z) * height.div_ceil(y);
-    let side = [
+    [
         [SIDE, SIDE],
         [SIDE / 2, SIDE],
         [SIDE / 2, SIDE / 2],
@@ -114,9 +105,23 @@ pub(crate) fn for_each_tile<T>(
     ]
     .into_iter()
     .find(|side| tiles(*side) >= TILES)
-    .unwrap_or([1, 1]);
+    .unwrap_or([1, 1])
+}
+
+/// Cuts a grid into tiles of `side` planes and rows and gives each to `work` with its rows of `out`, on all threads.
+pub(crate) fn for_each_tile<T>(
+    out: &mut [f32],
+    geometry: Geometry,
+    side: [usize; 2],
+    init: impl Fn() -> T + Sync + Send,
+    work: impl Fn(&mut T, Tile, &mut [&mut [f32]]) + Sync + Send,
+) {
+    if out.is_empty() {
+        return;
+    }
+    let [depth, height, _] = geometry.size;
     let per_axis = [depth.div_ceil(side[0]), height.div_ceil(side[1])];
-    let mut all: Vec<(Tile, Vec<&mut [f32]>)> = (0..tiles(side))
+    let mut all: Vec<(Tile, Vec<&mut [f32]>)> = (0..geometry.batch * per_axis[0] * per_axis[1])
         .map(|index| {
             let at = [
                 index / per_axis[1] % per_axis[0] * side[0],
@@ -219,10 +224,13 @@ impl ConvolveTile<'_, '_> {
                 let place = voxel * channels + channel;
                 let place = place..place + S::LANES.min(channels - channel);
                 let weight = filters.taps_of::<S>(axis, vector);
-                let mut sums: [S::F32; N] = std::array::from_fn(|output| match axis {
-                    0 => simd.load(&filters.bias[channel..]),
-                    _ => simd.load_partial(&self.out[rows[output]][place.clone()]),
-                });
+                let mut sums = [simd.splat(0.0); N];
+                for (sum, row) in sums.iter_mut().zip(rows) {
+                    *sum = match axis {
+                        0 => simd.load(&filters.bias[channel..]),
+                        _ => simd.load_partial(&self.out[row][place.clone()]),
+                    };
+                }
                 for (input, line) in (from..).zip(&lines) {
                     let value = simd.load_partial(&line[place.clone()]);
                     multiply(simd, &mut sums, value, weight, input);
@@ -273,9 +281,10 @@ impl ConvolveTile<'_, '_> {
             let channel = vector * S::LANES;
             let lanes = S::LANES.min(channels - channel);
             let weight = filters.taps_of::<S>(2, vector);
-            let mut sums: [S::F32; N] = std::array::from_fn(|output| {
-                simd.load_partial(&out[output * channels + channel..][..lanes])
-            });
+            let mut sums = [simd.splat(0.0); N];
+            for (output, sum) in sums.iter_mut().enumerate() {
+                *sum = simd.load_partial(&out[output * channels + channel..][..lanes]);
+            }
             for input in from..to {
                 let place = (start + input - from) * channels + channel;
                 let value = simd.load_partial(&line[place..place + lanes]);
@@ -329,6 +338,7 @@ pub(crate) fn conv(
     for_each_tile(
         &mut out,
         geometry,
+        side(geometry),
         || (),
         |(), tile, out| {
             level.run(ConvolveTile {

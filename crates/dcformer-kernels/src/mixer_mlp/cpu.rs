@@ -1,7 +1,7 @@
 //! The block on the CPU, tile by tile: a tile's mixed values, hidden values and outputs stay in the near caches.
 
 use crate::depthwise_decomposed::cpu::Filters;
-use crate::depthwise_decomposed::tile::{ConvolveTile, PaddedFilters, for_each_tile};
+use crate::depthwise_decomposed::tile::{ConvolveTile, PaddedFilters, for_each_tile, side};
 use crate::geometry::Geometry;
 use crate::matmul::{Broadcast, Panels, Product, Store};
 use crate::simd::Level;
@@ -43,6 +43,7 @@ impl MixerMlp<'_> {
         for_each_tile(
             &mut out,
             geometry,
+            side(geometry),
             Scratch::default,
             |scratch, tile, out| {
                 let row_len = geometry.row_len();

@@ -11,8 +11,10 @@
 use rayon::prelude::*;
 
 use super::compose::compose;
-use crate::dense_decomposed::cpu::{ConvolveRow, Filters, Source, Tap, merged_taps};
+use crate::dense_decomposed::cpu::{Filters, RowConv, RowScratch};
 use crate::dense_decomposed::stencil::{Part, Stencil, StencilRow};
+use crate::dense_decomposed::winograd;
+use crate::gelu;
 use crate::geometry::Geometry;
 use crate::matmul::{Broadcast, Panels, Product, Store};
 use crate::max_pool::cpu::{PoolLines, windows_of};
@@ -30,7 +32,7 @@ pub(crate) struct Stem<'a> {
 }
 
 /// Rows of one task.
-const ROWS: usize = 2;
+const ROWS: usize = winograd::OUTPUTS;
 
 impl Stem<'_> {
     /// The geometry of the output; `geometry` is the input's.
@@ -49,9 +51,10 @@ impl Stem<'_> {
         geometry.strided(self.stride).with_channels(channels)
     }
 
-    /// See [`stem`](super::stem()).
+    /// See [`stem`](super::stem()); of one channel.
     pub(crate) fn forward(&self, level: Level, x: &[f32], geometry: Geometry) -> Vec<f32> {
         assert_eq!(x.len(), geometry.len());
+        assert_eq!(geometry.channels, 1);
         let out_geometry = self.out_geometry(geometry);
         let mut out = vec![0.0; out_geometry.len()];
         if out.is_empty() || x.is_empty() {
@@ -82,32 +85,24 @@ impl Stem<'_> {
     }
 
     fn layers(&self, level: Level, geometry: Geometry) -> Vec<Layer<'_>> {
-        let mut rest = &self.convs[..];
-        let mut layers = Vec::new();
-        if let [(filters, bias), after @ ..] = rest
-            && filters.channels_in == 1
-        {
-            rest = after;
-            let parts = match after {
-                [second, after @ ..] if !self.activate => {
-                    rest = after;
-                    compose([(*filters, *bias), *second], self.stride)
-                }
-                _ => vec![Part::decomposed(*filters, bias)],
-            };
-            let channels = filters.channels_out;
-            let stencil = Stencil::new(level, &parts, channels, geometry, self.stride);
-            layers.push(Layer {
-                channels,
-                reads: Reads::Volume(stencil),
-            });
-        }
+        let (first, bias) = self.convs[0];
+        let (parts, rest) = match &self.convs[1..] {
+            [second, rest @ ..] if !self.activate => {
+                (compose([(first, bias), *second], self.stride), rest)
+            }
+            rest => (vec![Part::decomposed(first, bias)], rest),
+        };
+        let channels = first.channels_out;
+        let stencil = Stencil::new(level, &parts, channels, geometry, self.stride);
+        let mut layers = vec![Layer {
+            channels,
+            reads: Reads::Volume(stencil),
+        }];
         for (filters, bias) in rest {
             layers.push(Layer {
                 channels: filters.channels_out,
                 reads: Reads::Planes {
-                    taps: merged_taps(level, *filters),
-                    bias,
+                    conv: RowConv::new(level, *filters, bias, self.grid(geometry).size),
                     channels: filters.channels_in,
                     radius: filters.taps / 2,
                 },
@@ -126,10 +121,9 @@ struct Layer<'a> {
 enum Reads<'a> {
     /// The volume of one channel.
     Volume(Stencil),
-    /// The planes of the layer before, or the volume.
+    /// The planes of the layer before.
     Planes {
-        taps: Vec<Tap>,
-        bias: &'a [f32],
+        conv: RowConv<'a>,
         channels: usize,
         radius: usize,
     },
@@ -174,7 +168,7 @@ struct Task<'a> {
 /// Room that a thread uses again.
 #[derive(Default)]
 struct Scratch {
-    border: Vec<f32>,
+    conv: RowScratch,
     tallest: Vec<f32>,
     pooled: Vec<f32>,
 }
@@ -252,47 +246,28 @@ impl Pipeline<'_> {
         let Some(layer) = self.layers.get(index) else {
             return self.pool(&rings[index - 1], grid, [z, y], out, scratch);
         };
-        let row_len = grid.size[2] * layer.channels;
-        for (y, out) in (y..).zip(out.chunks_exact_mut(row_len)) {
-            match &layer.reads {
-                Reads::Volume(stencil) => self.level.run(StencilRow {
-                    x,
-                    stencil,
-                    at: [z, y],
-                    out,
-                    activate: self.stem.activate,
-                }),
-                Reads::Planes {
-                    taps,
-                    bias,
-                    channels,
-                    ..
-                } => {
-                    let (stride, size) = match index {
-                        0 => (self.stem.stride, self.volume.size),
-                        _ => (1, grid.size),
-                    };
-                    let line = |z: isize, y: isize| match index {
-                        0 => self.volume.line(x, 0, [z, y]),
-                        _ => plane_line(&rings[index - 1], [z, y], size, *channels),
-                    };
-                    let sources: Vec<Source<'_>> = taps
-                        .iter()
-                        .filter_map(|tap| tap.source([z, y], stride, line))
-                        .collect();
-                    self.level.run(ConvolveRow {
-                        sources: &sources,
-                        channels_in: *channels,
-                        stride,
+        let mut rows: Vec<&mut [f32]> = out
+            .chunks_exact_mut(grid.size[2] * layer.channels)
+            .collect();
+        match &layer.reads {
+            Reads::Volume(stencil) => {
+                for (y, out) in (y..).zip(rows) {
+                    self.level.run(StencilRow {
+                        x,
+                        stencil,
+                        at: [z, y],
                         out,
-                        channels_out: layer.channels,
-                        border: &mut scratch.border,
-                        store: if self.stem.activate {
-                            Store::BiasedGelu(bias)
-                        } else {
-                            Store::Biased(bias)
-                        },
+                        activate: self.stem.activate,
                     });
+                }
+            }
+            Reads::Planes { conv, channels, .. } => {
+                let line = |z, y| plane_line(&rings[index - 1], [z, y], grid.size, *channels);
+                conv.rows(self.level, [z, y], line, &mut rows, &mut scratch.conv);
+                if self.stem.activate {
+                    for row in rows {
+                        gelu::cpu::forward(self.level, row);
+                    }
                 }
             }
         }

@@ -4,7 +4,9 @@ use burn::tensor::Device;
 
 use super::*;
 use crate::attention::cpu::Attention;
+use crate::dense_decomposed::winograd::{self, Transformed};
 use crate::geometry::Geometry;
+use crate::matmul::Store;
 use crate::mixer_mlp::cpu::MixerMlp;
 use crate::mlp::cpu::Mlp;
 use crate::simd::Level;
@@ -209,10 +211,10 @@ impl StemCase {
         // Grids of one or two voxels: every voxel is a border.
         Self::new([1, 4, 5], [1, 16], 3, 2, 3),
         Self::new([3, 8, 1], [1, 5], 3, 1, 7),
-        // Longer refinements read further planes; several input channels have no stencil.
+        // Longer refinements read further planes.
         Self::new([30, 9, 12], [1, 8], 5, 2, 8),
-        Self::new([21, 13, 9], [3, 8], 3, 2, 4),
-        Self::new([9, 70, 6], [2, 20], 7, 1, 33),
+        Self::new([70, 45, 66], [1, 20], 3, 3, 4),
+        Self::new([9, 70, 6], [1, 20], 7, 1, 33),
     ];
 
     const fn new(
@@ -309,31 +311,75 @@ fn a_stem_equals_its_parts() {
 }
 
 #[test]
-fn an_activated_stem_equals_its_definition() {
+fn a_stem_of_any_kind_equals_its_definition() {
     let device = Device::flex();
-    let weights = StemWeights {
-        weight: tensor(&numbers(3 * 7 * 16, 2), [3, 7, 1, 16], &device),
-        bias: tensor(&numbers(16, 3), [16], &device),
-        refinements: tensor(&numbers(2 * 9 * 256, 4), [2, 3, 3, 16, 16], &device) / 4.0,
-        refinement_biases: tensor(&numbers(32, 5), [2, 16], &device),
-        projection: tensor(&numbers(16 * 24, 6), [16, 24], &device),
-    };
-    let x = tensor(&numbers(17 * 30 * 22, 1), [1, 17, 30, 22, 1], &device);
-    let found = crate::stem(x.clone(), weights.clone(), 4, true);
-    let first = gelu(dense_decomposed_conv(x, weights.weight, weights.bias, 4));
-    let y = (0..2).fold(first, |y, index| {
-        let weight = weights.refinements.clone().narrow(0, index, 1);
-        let bias = weights.refinement_biases.clone().narrow(0, index, 1);
-        gelu(dense_decomposed_conv(
-            y,
-            weight.squeeze_dim(0),
-            bias.squeeze_dim(0),
-            1,
-        ))
-    });
-    let expected = crate::pool_project(y, weights.projection);
-    let error = error(&values(found), &values(expected));
-    assert!(error < 1e-6, "{error:e}");
+    // Along an axis of 34 voxels the pipeline takes Winograd's products, along one of 3 it does not.
+    for (inputs, activate, size) in [
+        (1, true, [17, 30, 22]),
+        (1, true, [20, 134, 68]),
+        (1, false, [20, 134, 68]),
+        (3, false, [9, 20, 31]),
+    ] {
+        let [d, h, w] = size;
+        let weights = StemWeights {
+            weight: tensor(
+                &numbers(3 * 7 * inputs * 16, 2),
+                [3, 7, inputs, 16],
+                &device,
+            ),
+            bias: tensor(&numbers(16, 3), [16], &device),
+            refinements: tensor(&numbers(2 * 9 * 256, 4), [2, 3, 3, 16, 16], &device) / 4.0,
+            refinement_biases: tensor(&numbers(32, 5), [2, 16], &device),
+            projection: tensor(&numbers(16 * 24, 6), [16, 24], &device),
+        };
+        let x = tensor(
+            &numbers(d * h * w * inputs, 1),
+            [1, d, h, w, inputs],
+            &device,
+        );
+        let found = crate::stem(x.clone(), weights.clone(), 4, activate);
+        let activated = |y| if activate { gelu(y) } else { y };
+        let first = dense_decomposed_conv(x, weights.weight, weights.bias, 4);
+        let y = (0..2).fold(activated(first), |y, index| {
+            let weight = weights.refinements.clone().narrow(0, index, 1);
+            let bias = weights.refinement_biases.clone().narrow(0, index, 1);
+            let (weight, bias) = (weight.squeeze_dim(0), bias.squeeze_dim(0));
+            activated(dense_decomposed_conv(y, weight, bias, 1))
+        });
+        let expected = crate::pool_project(y, weights.projection);
+        let error = error(&values(found), &values(expected));
+        assert!(error < 3e-6, "{inputs} channels, {size:?}: {error:e}");
+    }
+}
+
+/// Winograd's products against plain sums, for every axis and for groups that end inside a line.
+#[test]
+fn three_taps_by_transformed_products_equal_the_formula() {
+    for size in [[9, 4, 6], [4, 13, 17], [10, 11, 52]] {
+        let case = Case::new(2, size, [32, 48], 3, 1);
+        let x = numbers(case.input_len(), 1);
+        let weight = numbers(3 * 3 * 32 * 48, 2);
+        let branches = formula::dense_branches(&case, &x, &weight);
+        let bias = numbers(48, 3);
+        for (axis, branch) in branches.iter().enumerate() {
+            let taps = &weight[axis * 3 * 32 * 48..][..3 * 32 * 48];
+            for level in Level::available() {
+                let weights = Transformed::new(level, taps, [32, 48]);
+                let geometry = Geometry::of(&case.input_shape());
+                let mut found = vec![0.0; branch.len()];
+                for store in [Store::Biased(&bias), Store::Add] {
+                    winograd::convolve(level, &x, &weights, axis, geometry, &mut found, store);
+                }
+                let expected: Vec<f32> = branch
+                    .iter()
+                    .enumerate()
+                    .map(|(index, u)| (2.0 * u) as f32 + bias[index % 48])
+                    .collect();
+                let error = error(&found, &expected);
+                assert!(error < 2e-6, "{level} axis {axis} of {size:?}: {error:e}");
+            }
+        }
+    }
 }
 
 #[test]
