@@ -38,6 +38,7 @@ mod statistics;
 pub mod stem;
 #[cfg(test)]
 mod tests;
+mod tiles;
 
 pub use attention::packed_attention;
 pub use dense_decomposed::{dense_decomposed_conv, dense_decomposed_norm};

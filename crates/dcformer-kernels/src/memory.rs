@@ -26,8 +26,8 @@ pub fn keep_freed_memory() {
 ///
 /// A network asks for the same few large buffers at every pass. Fresh ones cost a page fault and a cleared page for each
 /// 4 KB, and as many entries of the processor's page table as it has pages; a pool of blocks in huge pages (2 MB, where the
-/// system grants them) costs neither. The pool never makes the process larger than it has been: before it maps a new block,
-/// it gives free ones back until all together are at most the most that was in use at once.
+/// system grants them) costs neither. The pool holds little more than is needed: before it maps a new block, it gives
+/// free ones back until all together are at most a quarter more than the most that was in use at once.
 ///
 /// ```
 /// #[global_allocator]
@@ -210,7 +210,9 @@ mod linux {
                 };
             }
             let most = self.peak_bytes.max(self.live_bytes);
-            while self.free_bytes > 0 && self.live_bytes.saturating_add(self.free_bytes) > most {
+            // A quarter more, because not every free block has the size that is asked for.
+            let held = most.saturating_add(most / 4);
+            while self.free_bytes > 0 && self.live_bytes.saturating_add(self.free_bytes) > held {
                 self.unmap_oldest();
             }
             let start = map(size);
@@ -336,7 +338,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn it_never_holds_more_than_was_in_use_at_once() {
+    fn it_holds_little_more_than_was_in_use_at_once() {
         let pool = BufferPool::new();
         // SAFETY: every block is given back once, with its layout.
         unsafe {
@@ -346,7 +348,7 @@ mod tests {
             }
         }
         assert_eq!(pool.peak(), 78 * MB);
-        assert!(pool.lock().held() <= 78 * MB);
+        assert!(pool.lock().held() <= 78 * MB / 4 * 5);
     }
 
     #[test]

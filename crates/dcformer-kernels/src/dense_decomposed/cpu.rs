@@ -8,15 +8,17 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::measure::{self, Measure};
 use super::stencil::{self, Part, Stencil};
 use super::winograd::{self, Lines, Strip, Transformed, WinogradLines};
-use crate::depthwise_decomposed::cpu::{Gradients, add_lanes};
+use crate::depthwise_decomposed::cpu::Gradients;
 use crate::geometry::{Geometry, RowAt, rows_per_partial};
 use crate::matmul::{
     Broadcast, Panels, Store, Target, multiply_tile, store_tile, sum_in_order, with_tile_rows,
 };
 use crate::simd::{Kernel, Level, Simd};
-use crate::statistics::{Moments, NormBackward, Statistics, add_to};
+use crate::statistics::{Moments, NormBackward, Statistics};
+use crate::tiles::map_tiles;
 
 /// Filters of the three branches, `[3, taps, channels_in, channels_out]`.
 #[derive(Clone, Copy, Debug)]
@@ -278,7 +280,7 @@ pub(crate) fn conv(
     if geometry.channels == 1 {
         let parts = [Part::decomposed(filters, bias)];
         let stencil = Stencil::new(level, &parts, filters.channels_out, geometry, stride);
-        stencil::convolve(level, x, &stencil, geometry, &mut values);
+        stencil::convolve(level, x, &stencil, geometry, &mut values, Measure::Nothing);
         return values;
     }
     let store = Store::Biased(bias);
@@ -295,11 +297,21 @@ pub(crate) fn conv(
                 1,
                 &mut values,
                 store,
+                Measure::Nothing,
             );
         }
     } else {
         let taps = merged_taps(level, filters, &merge_centres(filters), 0..3);
-        convolve(level, x, &taps, geometry, stride, &mut values, store);
+        convolve(
+            level,
+            x,
+            &taps,
+            geometry,
+            stride,
+            &mut values,
+            store,
+            Measure::Nothing,
+        );
     }
     values
 }
@@ -319,24 +331,29 @@ fn convolve_branch(
     stride: usize,
     out: &mut [f32],
     store: Store<'_>,
-) {
+    measure: Measure<'_>,
+) -> Moments {
     if geometry.channels == 1 && !flipped {
         debug_assert!(matches!(store, Store::Plain));
         let parts = [Part::branch(filters, branch)];
         let stencil = Stencil::new(level, &parts, filters.channels_out, geometry, stride);
-        stencil::convolve(level, x, &stencil, geometry, out);
+        stencil::convolve(level, x, &stencil, geometry, out, measure)
     } else if stride == 1 && winograd::pays(geometry.size[branch], filters.taps, filters.channels())
     {
         let (matrices, sizes) = branch_matrices(filters, branch, flipped);
         let weights = Transformed::new(level, &matrices, sizes);
-        winograd::convolve(level, x, &weights, branch, geometry, out, store);
+        winograd::convolve(level, x, &weights, branch, geometry, out, store, measure)
     } else {
         let taps = branch_taps(level, filters, branch, flipped);
-        convolve(level, x, &taps, geometry, stride, out, store);
+        convolve(level, x, &taps, geometry, stride, out, store, measure)
     }
 }
 
 /// `out (+)= Σ_tap x shifted by the tap · its matrix`.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "an operation's operands and its variants"
+)]
 fn convolve(
     level: Level,
     x: &[f32],
@@ -345,21 +362,17 @@ fn convolve(
     stride: usize,
     out: &mut [f32],
     store: Store<'_>,
-) {
+    measure: Measure<'_>,
+) -> Moments {
     assert_eq!(x.len(), geometry.len());
-    let Some(first) = taps.first() else { return };
+    let first = taps.first().expect("a convolution has a tap");
     let out_geometry = geometry
         .strided(stride)
         .with_channels(first.panels.columns());
     assert_eq!(out.len(), out_geometry.len());
-    if out.is_empty() {
-        return;
-    }
-    out.par_chunks_mut(out_geometry.row_len())
-        .with_min_len(4)
-        .enumerate()
-        .for_each_init(Vec::new, |border, (row, out)| {
-            let row = out_geometry.row(row);
+    let side = [1, ROWS_PER_TASK];
+    let tiles = map_tiles(out, out_geometry, side, Vec::new, |border, tile, rows| {
+        for (row, out) in tile.rows().zip(rows.iter_mut()) {
             let line = |z, y| geometry.line(x, row.volume, [z, y]);
             let sources: Vec<Source<'_>> = taps
                 .iter()
@@ -374,8 +387,14 @@ fn convolve(
                 border,
                 store,
             });
-        });
+        }
+        measure.of_tile(level, tile, rows, out_geometry)
+    });
+    measure::total(out_geometry.channels, &tiles)
 }
+
+/// Rows of one task.
+pub(super) const ROWS_PER_TASK: usize = 4;
 
 /// Voxels of an input row that a row of output reads, and the matrix they are multiplied with.
 #[derive(Clone, Copy, Debug)]
@@ -500,7 +519,7 @@ pub(crate) fn norm(
     let mut out = vec![0.0; out_geometry.len()];
     let mut branch_values = vec![0.0; out_geometry.len()];
     let statistics = [0, 1, 2].map(|branch| {
-        convolve_branch(
+        let moments = convolve_branch(
             level,
             x,
             filters,
@@ -510,9 +529,9 @@ pub(crate) fn norm(
             stride,
             &mut branch_values,
             Store::Plain,
+            Measure::Squares,
         );
-        let (sum, squares) = sums(level, &branch_values, &branch_values, channels);
-        let statistics = Moments { sum, squares }.statistics(out_geometry.voxels());
+        let statistics = moments.statistics(out_geometry.voxels());
         let of_branch = |table: &'_ [f32]| table[branch * channels..][..channels].to_vec();
         let (factor, summand) = statistics.affine(&of_branch(gamma), &of_branch(beta), epsilon);
         affine(
@@ -559,7 +578,10 @@ pub(crate) fn norm_backward(
     };
     let mut branch_values = vec![0.0; out_geometry.len()];
     for (branch, statistics) in statistics.iter().enumerate() {
-        convolve_branch(
+        let Moments {
+            sum: gradient_sum,
+            squares: products,
+        } = convolve_branch(
             level,
             x,
             filters,
@@ -569,8 +591,8 @@ pub(crate) fn norm_backward(
             stride,
             &mut branch_values,
             Store::Plain,
+            Measure::Products(gradient),
         );
-        let (gradient_sum, products) = sums(level, gradient, &branch_values, channels);
         let gamma = &gamma[branch * channels..][..channels];
         let through = NormBackward::new(
             statistics,
@@ -610,6 +632,7 @@ pub(crate) fn norm_backward(
                 1,
                 &mut out.x,
                 Store::Add,
+                Measure::Nothing,
             );
         } else if needs_x {
             add_strided_input_gradient(
@@ -623,62 +646,6 @@ pub(crate) fn norm_backward(
         }
     }
     out
-}
-
-/// Per channel, `Σ a` and `Σ a * b` over all voxels.
-fn sums(level: Level, a: &[f32], b: &[f32], channels: usize) -> (Vec<f64>, Vec<f64>) {
-    struct Sums<'a> {
-        a: &'a [f32],
-        b: &'a [f32],
-        channels: usize,
-    }
-    impl Kernel for Sums<'_> {
-        type Output = Moments;
-        #[inline(always)]
-        fn run<S: Simd>(self, simd: S) -> Moments {
-            /// Voxels added in single precision before they join the double-precision sums.
-            const RUN: usize = 64;
-            let mut moments = Moments::zero(self.channels);
-            let run = RUN * self.channels;
-            for (a, b) in self.a.chunks(run).zip(self.b.chunks(run)) {
-                let mut channel = 0;
-                while channel < self.channels {
-                    let lanes = S::LANES.min(self.channels - channel);
-                    let (mut sum, mut products) = (simd.splat(0.0), simd.splat(0.0));
-                    for (a, b) in a
-                        .chunks_exact(self.channels)
-                        .zip(b.chunks_exact(self.channels))
-                    {
-                        let a = simd.load_partial(&a[channel..channel + lanes]);
-                        let b = simd.load_partial(&b[channel..channel + lanes]);
-                        sum = simd.add(sum, a);
-                        products = simd.mul_add(a, b, products);
-                    }
-                    add_lanes(simd, sum, &mut moments.sum[channel..channel + lanes]);
-                    add_lanes(
-                        simd,
-                        products,
-                        &mut moments.squares[channel..channel + lanes],
-                    );
-                    channel += lanes;
-                }
-            }
-            moments
-        }
-    }
-    /// Voxels of one partial sum.
-    const VOXELS: usize = 4096;
-    let partials: Vec<Moments> = a
-        .par_chunks(VOXELS * channels.max(1))
-        .zip(b.par_chunks(VOXELS * channels.max(1)))
-        .map(|(a, b)| level.run(Sums { a, b, channels }))
-        .collect();
-    let mut total = Moments::zero(channels);
-    for partial in &partials {
-        add_to(&mut total.sum, &partial.sum);
-        add_to(&mut total.squares, &partial.squares);
-    }
-    (total.sum, total.squares)
 }
 
 /// Per channel, `target = a * source + b * target + c` (absent `b` is 0), plus `target` once more if `add`.

@@ -1,6 +1,7 @@
 //! Dense decomposed convolution: a 3-D neighbourhood reached with three 1-D convolutions, channels mixed.
 
 pub(crate) mod cpu;
+pub(crate) mod measure;
 pub(crate) mod reference;
 pub(crate) mod stencil;
 pub(crate) mod winograd;

@@ -11,14 +11,15 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use rayon::prelude::*;
-
-use super::cpu::Filters;
+use super::cpu::{Filters, ROWS_PER_TASK};
+use super::measure::{self, Measure};
 use crate::geometry::Geometry;
 use crate::matmul::{
     Panels, Places, Store, Target, multiply_scattered_tile, store_tile, with_tile_rows,
 };
 use crate::simd::{Kernel, Level, Simd};
+use crate::statistics::Moments;
+use crate::tiles::map_tiles;
 
 /// Taps that count together: those through which a voxel reads one voxel of a layer between, or all.
 #[derive(Clone, Debug)]
@@ -273,29 +274,34 @@ pub(crate) fn convolve(
     stencil: &Stencil,
     geometry: Geometry,
     out: &mut [f32],
-) {
+    measure: Measure<'_>,
+) -> Moments {
     assert_eq!(x.len(), geometry.len());
     let out_geometry = geometry
         .strided(stencil.stride)
         .with_channels(stencil.channels_out());
     assert_eq!(out.len(), out_geometry.len());
-    if out.is_empty() {
-        return;
-    }
-    let volume = geometry.len() / geometry.batch;
-    out.par_chunks_mut(out_geometry.row_len())
-        .with_min_len(4)
-        .enumerate()
-        .for_each(|(row, out)| {
-            let row = out_geometry.row(row);
-            level.run(StencilRow {
-                x: &x[row.volume * volume..][..volume],
-                stencil,
-                at: [row.z, row.y],
-                out,
-                activate: false,
-            });
-        });
+    let volume = geometry.len() / geometry.batch.max(1);
+    let side = [1, ROWS_PER_TASK];
+    let tiles = map_tiles(
+        out,
+        out_geometry,
+        side,
+        || (),
+        |(), tile, rows| {
+            for (row, out) in tile.rows().zip(rows.iter_mut()) {
+                level.run(StencilRow {
+                    x: &x[row.volume * volume..][..volume],
+                    stencil,
+                    at: [row.z, row.y],
+                    out,
+                    activate: false,
+                });
+            }
+            measure.of_tile(level, tile, rows, out_geometry)
+        },
+    );
+    measure::total(out_geometry.channels, &tiles)
 }
 
 /// One row of output.

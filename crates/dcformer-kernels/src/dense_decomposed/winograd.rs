@@ -13,10 +13,12 @@
 //! The products are the register tiles of all dense work, twelve groups of four outputs high; `v` and `m` of a tile stay
 //! in the first-level cache.
 
-use crate::depthwise_decomposed::tile::for_each_tile;
+use super::measure::{self, Measure};
 use crate::geometry::Geometry;
 use crate::matmul::{Broadcast, Panels, Store, multiply_tile, with_tile_rows};
 use crate::simd::{Kernel, Level, MAX_LANES, Simd};
+use crate::statistics::Moments;
+use crate::tiles::map_tiles;
 
 /// Outputs of a group.
 pub(crate) const OUTPUTS: usize = 4;
@@ -304,6 +306,10 @@ fn inverse<S: Simd>(simd: S, from: &[f32], rows: usize) -> [S::F32; OUTPUTS] {
 }
 
 /// Three taps along one axis of a whole volume.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "an operation's operands and its variants"
+)]
 pub(crate) fn convolve(
     level: Level,
     x: &[f32],
@@ -312,12 +318,13 @@ pub(crate) fn convolve(
     geometry: Geometry,
     out: &mut [f32],
     store: Store<'_>,
-) {
+    measure: Measure<'_>,
+) -> Moments {
     assert_eq!(x.len(), geometry.len());
     let out_geometry = geometry.with_channels(weights.channels_out());
     assert_eq!(out.len(), out_geometry.len());
     let side = [[OUTPUTS, 2], [1, OUTPUTS], [1, OUTPUTS]][axis];
-    for_each_tile(out, out_geometry, side, Vec::new, |scratch, tile, out| {
+    let tiles = map_tiles(out, out_geometry, side, Vec::new, |scratch, tile, out| {
         let [planes, rows] = tile.size;
         let line = |z: usize, y: usize, before: [usize; 2]| {
             let z = (tile.at[0] + z) as isize - before[0] as isize;
@@ -362,5 +369,7 @@ pub(crate) fn convolve(
             scratch,
             store,
         });
+        measure.of_tile(level, tile, out, out_geometry)
     });
+    measure::total(out_geometry.channels, &tiles)
 }

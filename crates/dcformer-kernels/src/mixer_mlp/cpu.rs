@@ -1,10 +1,11 @@
 //! The block on the CPU, tile by tile: a tile's mixed values, hidden values and outputs stay in the near caches.
 
 use crate::depthwise_decomposed::cpu::Filters;
-use crate::depthwise_decomposed::tile::{ConvolveTile, PaddedFilters, for_each_tile, side};
+use crate::depthwise_decomposed::tile::{ConvolveTile, PaddedFilters};
 use crate::geometry::Geometry;
 use crate::matmul::{Broadcast, Panels, Product, Store};
 use crate::simd::Level;
+use crate::tiles::{map_tiles, side};
 
 /// The operands of one call.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +41,7 @@ impl MixerMlp<'_> {
             .clamp(24, 384)
             .next_multiple_of(24);
         let mut out = vec![0.0; geometry.len()];
-        for_each_tile(
+        map_tiles(
             &mut out,
             geometry,
             side(geometry),

@@ -4,6 +4,7 @@ use burn::tensor::Device;
 
 use super::*;
 use crate::attention::cpu::Attention;
+use crate::dense_decomposed::measure::Measure;
 use crate::dense_decomposed::winograd::{self, Transformed};
 use crate::geometry::Geometry;
 use crate::matmul::Store;
@@ -368,7 +369,16 @@ fn three_taps_by_transformed_products_equal_the_formula() {
                 let geometry = Geometry::of(&case.input_shape());
                 let mut found = vec![0.0; branch.len()];
                 for store in [Store::Biased(&bias), Store::Add] {
-                    winograd::convolve(level, &x, &weights, axis, geometry, &mut found, store);
+                    winograd::convolve(
+                        level,
+                        &x,
+                        &weights,
+                        axis,
+                        geometry,
+                        &mut found,
+                        store,
+                        Measure::Nothing,
+                    );
                 }
                 let expected: Vec<f32> = branch
                     .iter()
