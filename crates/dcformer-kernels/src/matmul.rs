@@ -92,11 +92,19 @@ pub(crate) fn multiply_tile<S: Simd, const ROWS: usize>(
     } = broadcast;
     assert!((ROWS - 1) * row_stride + (steps - 1) * step_stride < values.len());
     let panel = &panel[..steps * 2 * S::LANES];
-    // SAFETY: `row < ROWS` and `step < steps`, so no index is beyond the one asserted above.
+    // SAFETY: `row < ROWS` and `step < steps`, so no index is beyond the one asserted above; constants stand where they are
+    // equal to the strides.
     unsafe {
-        multiply_tile_at(simd, sums, values, row_stride, panel, |step| {
-            step * step_stride
-        })
+        match (row_stride, step_stride) {
+            // The widths of the stem, whose tiles are the bulk of all work; see `multiply_scattered_tile` for what it brings.
+            (32, 1) => multiply_tile_at(simd, sums, values, 32, panel, |step| step),
+            (64, 1) => multiply_tile_at(simd, sums, values, 64, panel, |step| step),
+            (128, 1) => multiply_tile_at(simd, sums, values, 128, panel, |step| step),
+            (256, 1) => multiply_tile_at(simd, sums, values, 256, panel, |step| step),
+            _ => multiply_tile_at(simd, sums, values, row_stride, panel, |step| {
+                step * step_stride
+            }),
+        }
     }
 }
 
