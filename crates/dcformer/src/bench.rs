@@ -1,8 +1,11 @@
-//! Work to be timed: one volume through an encoder, one step of training.
+//! Work to be timed: one volume through an encoder, one step of training, the prompts of a model.
 
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor};
 
+use crate::checkpoint::Model;
+use crate::detect::Detector;
+use crate::error::Result;
 use crate::models::{ImageEncoder, ImageEncoderConfig, Statistics};
 use crate::train::{AdamW, OptimizerConfig, ParameterGradients};
 
@@ -28,6 +31,15 @@ impl Encoder {
         }
     }
 
+    /// The encoder of a model and noise.
+    pub fn of_model(model: &Model, shape: [usize; 3], seed: u64, device: &Device) -> Self {
+        device.seed(seed);
+        Self {
+            encoder: model.clip.image.encoder().clone().valid(),
+            volume: noise(1, shape, device),
+        }
+    }
+
     /// One forward pass, the result waited for.
     pub fn run(&self) {
         drop(
@@ -36,6 +48,14 @@ impl Encoder {
                 .into_data(),
         );
     }
+}
+
+/// The prompts of a model, encoded as detection does once at its start.
+///
+/// # Errors
+/// As [`Detector::new`].
+pub fn encode_prompts(model: &Model, device: &Device) -> Result<()> {
+    Detector::new(model, device).map(drop)
 }
 
 /// An encoder in training.

@@ -1,10 +1,13 @@
 //! `dcformer bench`: how fast is it on this machine?
 
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use clap::{Args, Subcommand};
-use dcformer::bench::{Encoder, TrainStep, simd_level};
+use dcformer::Device;
+use dcformer::bench::{Encoder, TrainStep, encode_prompts, simd_level};
+use dcformer::checkpoint::Model;
 use dcformer::train::ModelChoice;
 use serde::Serialize;
 
@@ -27,7 +30,13 @@ enum What {
     #[command(
         after_help = "Example:\n  dcformer bench encoder --variant nano --shape 256,512,512 --runs 5 --json"
     )]
-    Encoder(Settings),
+    Encoder {
+        #[command(flatten)]
+        settings: Settings,
+        /// Folder of a model whose encoder is timed, instead of fresh weights
+        #[arg(long, value_name = "DIR", conflicts_with_all = ["model_name", "variant"])]
+        model: Option<PathBuf>,
+    },
     /// Forward pass, backward pass and AdamW of an image encoder
     #[command(
         after_help = "Example:\n  dcformer bench train-step --variant nano --shape 128,256,256 --batch 2 --json"
@@ -39,6 +48,27 @@ enum What {
         #[arg(long, value_name = "N", default_value_t = 1)]
         batch: usize,
     },
+    /// The prompts of a model through its text encoder
+    #[command(after_help = "Example:\n  dcformer bench prompts --model MODEL --runs 5 --json")]
+    Prompts {
+        /// Folder of the model
+        #[arg(long, value_name = "DIR")]
+        model: PathBuf,
+        #[command(flatten)]
+        measure: Measure,
+    },
+}
+
+/// How often, where, and how the figures are printed.
+#[derive(Debug, Args)]
+struct Measure {
+    /// Timed runs, after one that warms up
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    runs: usize,
+    #[command(flatten)]
+    format: Format,
+    #[command(flatten)]
+    runtime: Runtime,
 }
 
 #[derive(Debug, Args)]
@@ -52,16 +82,11 @@ struct Settings {
     /// Voxels of the volume
     #[arg(long, value_name = "D,H,W", default_value_t = List([256, 512, 512]))]
     shape: List<usize, 3>,
-    /// Timed runs, after one that warms up
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    runs: usize,
     /// Seed of weights and volume
     #[arg(long, value_name = "SEED", default_value_t = 0)]
     seed: u64,
     #[command(flatten)]
-    format: Format,
-    #[command(flatten)]
-    runtime: Runtime,
+    measure: Measure,
 }
 
 #[derive(Debug, Serialize)]
@@ -76,19 +101,28 @@ struct Figures {
 impl Bench {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self.what {
-            What::Encoder(settings) => {
-                let device = settings.runtime.start()?;
-                let encoder = Encoder::new(
-                    &settings.encoder()?,
-                    settings.sizes()?,
-                    settings.seed,
-                    &device,
-                );
-                settings.report(|| encoder.run())
+            What::Encoder { settings, model } => {
+                let device = settings.measure.runtime.start()?;
+                let (shape, seed) = (settings.sizes()?, settings.seed);
+                let encoder = match model {
+                    Some(folder) => {
+                        Encoder::of_model(&load(&folder, &device)?, shape, seed, &device)
+                    }
+                    None => Encoder::new(&settings.encoder()?, shape, seed, &device),
+                };
+                settings.measure.report(|| {
+                    encoder.run();
+                    Ok(())
+                })
+            }
+            What::Prompts { model, measure } => {
+                let device = measure.runtime.start()?;
+                let model = load(&model, &device)?;
+                measure.report(|| Ok(encode_prompts(&model, &device)?))
             }
             What::TrainStep { settings, batch } => {
                 ensure!(batch > 0, "--batch is 0, expected at least 1");
-                let device = settings.runtime.start()?;
+                let device = settings.measure.runtime.start()?;
                 let mut step = TrainStep::new(
                     &settings.encoder()?,
                     batch,
@@ -96,7 +130,10 @@ impl Bench {
                     settings.seed,
                     &device,
                 );
-                settings.report(|| step.run())
+                settings.measure.report(|| {
+                    step.run();
+                    Ok(())
+                })
             }
         }
     }
@@ -120,17 +157,23 @@ impl Settings {
         );
         Ok(self.shape.0)
     }
+}
 
-    fn report(&self, mut work: impl FnMut()) -> anyhow::Result<()> {
+fn load(folder: &Path, device: &Device) -> anyhow::Result<Model> {
+    Model::load(folder, device)
+        .with_context(|| format!("cannot load the model in {}", folder.display()))
+}
+
+impl Measure {
+    fn report(&self, mut work: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<()> {
         ensure!(self.runs > 0, "--runs is 0, expected at least 1");
-        work();
-        let mut seconds: Vec<f64> = (0..self.runs)
-            .map(|_| {
-                let started = Instant::now();
-                work();
-                started.elapsed().as_secs_f64()
-            })
-            .collect();
+        work()?;
+        let mut seconds = Vec::with_capacity(self.runs);
+        for _ in 0..self.runs {
+            let started = Instant::now();
+            work()?;
+            seconds.push(started.elapsed().as_secs_f64());
+        }
         seconds.sort_by(f64::total_cmp);
         let middle = seconds.len() / 2;
         let median_s = if seconds.len() % 2 == 1 {
