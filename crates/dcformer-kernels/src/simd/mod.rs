@@ -7,6 +7,7 @@
 mod level;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod peak;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;

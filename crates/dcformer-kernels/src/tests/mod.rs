@@ -4,6 +4,7 @@
 mod formula;
 mod gradient;
 mod invariance;
+mod property;
 mod value;
 
 use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
