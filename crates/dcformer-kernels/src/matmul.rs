@@ -124,9 +124,14 @@ pub(crate) fn multiply_scattered_tile<S: Simd, const ROWS: usize>(
     assert!((ROWS - 1) * row_stride + places.largest < values.len());
     let panel = &panel[..places.places.len() * 2 * S::LANES];
     // SAFETY: no place is beyond the largest and `row < ROWS`, so no index is beyond the one asserted above; the panel has
-    // one step for each place. In the first arm `row_stride` is the constant that stands there.
+    // one step for each place, and there are as many places ahead. In the first arm `row_stride` is the constant that stands there.
     unsafe {
-        let place = |step: usize| *places.places.get_unchecked(step);
+        let next = values.as_ptr().wrapping_add(ROWS * row_stride);
+        // One line of the next tile with every step: all at once, they would hold up the loads behind them.
+        let place = |step: usize| {
+            simd.prefetch(next.wrapping_add(*places.ahead.get_unchecked(step)));
+            *places.places.get_unchecked(step)
+        };
         match row_stride {
             // As a constant it is part of the instruction. With twelve addresses to compute, a compiler broadcasts all
             // twelve values first, for which there are no registers: half the speed. 4 is the stride of the stem.
@@ -141,12 +146,19 @@ pub(crate) fn multiply_scattered_tile<S: Simd, const ROWS: usize>(
 pub(crate) struct Places {
     places: Vec<usize>,
     largest: usize,
+    /// Where the next tile reads what this one does not, one for each step; hints.
+    ahead: Vec<usize>,
 }
 
 impl Places {
-    pub(crate) fn new(places: Vec<usize>) -> Self {
-        let largest = places.iter().copied().max().unwrap_or(0);
-        Self { places, largest }
+    /// `ahead`: places that the next tile reads and this one does not; as many as there are steps are used.
+    pub(crate) fn new(places: Vec<usize>, mut ahead: Vec<usize>) -> Self {
+        ahead.resize(places.len(), places.first().copied().unwrap_or(0));
+        Self {
+            largest: places.iter().copied().max().unwrap_or(0),
+            places,
+            ahead,
+        }
     }
 }
 
@@ -235,6 +247,11 @@ impl Panels {
         let packed = &mut self.values;
         // Whatever was there is overwritten, but for what fills up the last panel.
         packed.resize(columns.div_ceil(width) * steps * width, 0.0);
+        if columns == width && (step_stride, column_stride) == (columns, 1) {
+            // The matrix is its one panel.
+            packed.copy_from_slice(&values[..steps * columns]);
+            return;
+        }
         for (panel, packed) in packed.chunks_exact_mut((steps * width).max(1)).enumerate() {
             let first = panel * width;
             let here = width.min(columns - first);

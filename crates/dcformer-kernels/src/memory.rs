@@ -1,6 +1,9 @@
 //! What happens to memory between operations: large buffers are kept and taken again, in huge pages.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::mem::MaybeUninit;
+
+use rayon::prelude::*;
 
 /// Tells the C library's allocator to keep freed memory for the next request instead of giving it back to the system.
 ///
@@ -19,6 +22,21 @@ pub fn keep_freed_memory() {
             libc::mallopt(libc::M_TRIM_THRESHOLD, LARGEST_KEPT);
         }
     }
+}
+
+/// `len` zeros. Large buffers are cleared on all threads: one alone would take as long as the arithmetic that fills them.
+pub(crate) fn zeros(len: usize) -> Vec<f32> {
+    /// Values that a thread clears at a time.
+    const CHUNK: usize = 1 << 18;
+    let mut values = Vec::with_capacity(len);
+    values.spare_capacity_mut()[..len]
+        .par_chunks_mut(CHUNK)
+        .for_each(|chunk| {
+            chunk.fill(MaybeUninit::new(0.0));
+        });
+    // SAFETY: the capacity is at least `len`, and the line above wrote each of the first `len` values.
+    unsafe { values.set_len(len) };
+    values
 }
 
 /// The allocator of a program that works on volumes: requests of megabytes come from a pool of large blocks, all others

@@ -16,6 +16,7 @@ use crate::geometry::{Geometry, RowAt, rows_per_partial};
 use crate::matmul::{
     Broadcast, Panels, Store, Target, multiply_tile, store_tile, sum_in_order, with_tile_rows,
 };
+use crate::memory::zeros;
 use crate::simd::{Kernel, Level, Simd};
 use crate::statistics::{Moments, NormBackward, Statistics};
 use crate::tiles::map_tiles;
@@ -276,7 +277,7 @@ pub(crate) fn conv(
     stride: usize,
 ) -> Vec<f32> {
     let out = geometry.strided(stride).with_channels(filters.channels_out);
-    let mut values = vec![0.0; out.len()];
+    let mut values = zeros(out.len());
     if geometry.channels == 1 {
         let parts = [Part::decomposed(filters, bias)];
         let stencil = Stencil::new(level, &parts, filters.channels_out, geometry, stride);
@@ -457,7 +458,7 @@ impl ConvolveRow<'_> {
                 }
                 _ => {
                     copy_or_zero(source.line, from, reach, channels, self.border);
-                    &self.border
+                    &self.border[..]
                 }
             };
             let broadcast = Broadcast {
@@ -516,8 +517,8 @@ pub(crate) fn norm(
 ) -> (Vec<f32>, [Statistics; 3]) {
     let out_geometry = geometry.strided(stride).with_channels(filters.channels_out);
     let channels = filters.channels_out;
-    let mut out = vec![0.0; out_geometry.len()];
-    let mut branch_values = vec![0.0; out_geometry.len()];
+    let mut out = zeros(out_geometry.len());
+    let mut branch_values = zeros(out_geometry.len());
     let statistics = [0, 1, 2].map(|branch| {
         let moments = convolve_branch(
             level,
@@ -568,7 +569,7 @@ pub(crate) fn norm_backward(
     let channels = filters.channels_out;
     let mut out = Gradients {
         x: if needs_x {
-            vec![0.0; geometry.len()]
+            zeros(geometry.len())
         } else {
             Vec::new()
         },
@@ -576,7 +577,7 @@ pub(crate) fn norm_backward(
         gamma: Vec::with_capacity(3 * channels),
         beta: Vec::with_capacity(3 * channels),
     };
-    let mut branch_values = vec![0.0; out_geometry.len()];
+    let mut branch_values = zeros(out_geometry.len());
     for (branch, statistics) in statistics.iter().enumerate() {
         let Moments {
             sum: gradient_sum,

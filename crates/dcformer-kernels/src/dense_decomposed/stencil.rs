@@ -21,6 +21,11 @@ use crate::simd::{Kernel, Level, Simd};
 use crate::statistics::Moments;
 use crate::tiles::map_tiles;
 
+/// Values in a line of memory.
+const LINE: usize = 16;
+/// Lines of each row that a tile asks for ahead: those that the widest tile of stride 4 reads.
+const LINES_AHEAD: usize = 3;
+
 /// Taps that count together: those through which a voxel reads one voxel of a layer between, or all.
 #[derive(Clone, Debug)]
 pub(crate) struct Part {
@@ -86,8 +91,6 @@ struct ZoneStencil {
     start: isize,
     /// Distances from there.
     places: Places,
-    /// Where the rows that the taps reach end, from `start`.
-    ends: Vec<usize>,
     /// `[taps, channels_out]`
     panels: Panels,
     bias: Vec<f32>,
@@ -251,11 +254,13 @@ impl ZoneStencil {
             let end = ends.entry([tap[0], tap[1]]).or_insert(0);
             *end = places[*step].max(*end);
         }
+        // The lines of memory after the end of each row, nearest first; rows of later planes, which come from farthest, first.
+        let line = |line: usize| ends.values().rev().map(move |end| end + line * LINE);
+        let ahead = (0..LINES_AHEAD).flat_map(line).collect();
         Self {
             start,
-            ends: ends.into_values().collect(),
             panels: Panels::of(level, &matrix, places.len(), channels_out),
-            places: Places::new(places),
+            places: Places::new(places, ahead),
             bias,
         }
     }
@@ -351,7 +356,6 @@ impl StencilRow<'_> {
         let [_, height, width] = self.stencil.size;
         let centre = (z * height + y) * width + x;
         let values = &self.x[(centre as isize + here.start) as usize..];
-        prefetch(simd, values, &here.ends, ROWS * stride);
         for (columns, panel) in here.panels.iter() {
             let mut sums = [[simd.splat(0.0); 2]; ROWS];
             multiply_scattered_tile(simd, &mut sums, values, stride, &here.places, panel);
@@ -369,18 +373,5 @@ impl StencilRow<'_> {
             store_tile(simd, &sums, target, store);
         }
         ROWS
-    }
-}
-
-/// Asks for what the next tile reads and this one does not: `len` values after the `ends` of its rows.
-#[inline(always)]
-fn prefetch<S: Simd>(simd: S, values: &[f32], ends: &[usize], len: usize) {
-    /// Values in a line of memory.
-    const LINE: usize = 16;
-    for end in ends {
-        let end = values.as_ptr().wrapping_add(end + len);
-        for line in 0..len.div_ceil(LINE) {
-            simd.prefetch(end.wrapping_add(line * LINE));
-        }
     }
 }

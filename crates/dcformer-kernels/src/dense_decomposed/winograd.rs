@@ -139,11 +139,11 @@ impl Kernel for WinogradLines<'_, '_, '_> {
 impl WinogradLines<'_, '_, '_> {
     /// Groups `first..first + ROWS`, all channels. Without a bias, the outputs are added to what is there.
     #[inline(always)]
-    fn tile<'n, S: Simd, const ROWS: usize>(
+    fn tile<S: Simd, const ROWS: usize>(
         &mut self,
         simd: S,
         first: usize,
-        nothing: &'n [f32],
+        nothing: &[f32],
         bias: Option<&[f32]>,
         scratch: &mut [f32],
     ) -> usize {

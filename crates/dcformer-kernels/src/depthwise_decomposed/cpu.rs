@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use super::tile;
 use crate::geometry::{Geometry, RowAt, rows_per_partial};
+use crate::memory::zeros;
 use crate::simd::{Kernel, Level, MAX_LANES, Simd};
 use crate::statistics::{Moments, NormBackward, Statistics, add_to};
 
@@ -147,12 +148,12 @@ pub(crate) fn norm_backward(
     let (gradient_sum, products) = gradient_sums(level, x, filters, gradient, geometry);
     let beta: Vec<f32> = gradient_sum.iter().map(|sum| *sum as f32).collect();
     let mut out = Gradients {
-        x: vec![0.0; geometry.len()],
+        x: zeros(geometry.len()),
         weight: Vec::with_capacity(filters.weight.len()),
         gamma: Vec::with_capacity(3 * channels),
         beta: beta.repeat(3),
     };
-    let mut branch_gradient = vec![0.0; geometry.len()];
+    let mut branch_gradient = zeros(geometry.len());
     for (branch, statistics) in statistics.iter().enumerate() {
         let gamma = &gamma[branch * channels..][..channels];
         let through = NormBackward::new(

@@ -7,6 +7,7 @@
 use super::cpu::Filters;
 use crate::geometry::{Geometry, RowAt};
 use crate::matmul::Panels;
+use crate::memory::zeros;
 use crate::simd::{Kernel, Level, Simd};
 use crate::tiles::{Tile, map_tiles, side};
 
@@ -78,15 +79,45 @@ impl Kernel for ConvolveTile<'_, '_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(mut self, simd: S) {
+    fn run<S: Simd>(self, simd: S) {
+        // Whole vectors only, where channels allow it: nothing is asked about any load.
+        if self.geometry.channels.is_multiple_of(S::LANES) {
+            self.branches::<S, true>(simd);
+        } else {
+            self.branches::<S, false>(simd);
+        }
+    }
+}
+
+#[inline(always)]
+fn load<S: Simd, const WHOLE: bool>(simd: S, values: &[f32]) -> S::F32 {
+    if WHOLE {
+        simd.load(values)
+    } else {
+        simd.load_partial(values)
+    }
+}
+
+#[inline(always)]
+fn store<S: Simd, const WHOLE: bool>(simd: S, vector: S::F32, values: &mut [f32]) {
+    if WHOLE {
+        simd.store(vector, values);
+    } else {
+        simd.store_partial(vector, values);
+    }
+}
+
+impl ConvolveTile<'_, '_> {
+    #[inline(always)]
+    fn branches<S: Simd, const WHOLE: bool>(mut self, simd: S) {
         let [planes, rows] = self.tile.size;
         for y in 0..rows {
             let mut z = 0;
             while z < planes {
                 z += match planes - z {
-                    OUTPUTS.. => self.across::<S, OUTPUTS>(simd, 0, [z, y]),
-                    2.. => self.across::<S, 2>(simd, 0, [z, y]),
-                    _ => self.across::<S, 1>(simd, 0, [z, y]),
+                    OUTPUTS.. => self.across::<S, OUTPUTS, WHOLE>(simd, 0, [z, y]),
+                    2.. => self.across::<S, 2, WHOLE>(simd, 0, [z, y]),
+                    _ => self.across::<S, 1, WHOLE>(simd, 0, [z, y]),
                 };
             }
         }
@@ -94,14 +125,14 @@ impl Kernel for ConvolveTile<'_, '_> {
             let mut y = 0;
             while y < rows {
                 y += match rows - y {
-                    OUTPUTS.. => self.across::<S, OUTPUTS>(simd, 1, [z, y]),
-                    2.. => self.across::<S, 2>(simd, 1, [z, y]),
-                    _ => self.across::<S, 1>(simd, 1, [z, y]),
+                    OUTPUTS.. => self.across::<S, OUTPUTS, WHOLE>(simd, 1, [z, y]),
+                    2.. => self.across::<S, 2, WHOLE>(simd, 1, [z, y]),
+                    _ => self.across::<S, 1, WHOLE>(simd, 1, [z, y]),
                 };
             }
         }
         for (index, at) in self.tile.rows().enumerate() {
-            self.along(simd, index, at);
+            self.along::<S, WHOLE>(simd, index, at);
         }
     }
 }
@@ -110,7 +141,7 @@ impl ConvolveTile<'_, '_> {
     /// The branch along depth or height for `N` rows that follow each other there, from `first` (in the tile) on. The first
     /// branch starts from the bias, the others add.
     #[inline(always)]
-    fn across<S: Simd, const N: usize>(
+    fn across<S: Simd, const N: usize, const WHOLE: bool>(
         &mut self,
         simd: S,
         axis: usize,
@@ -148,15 +179,15 @@ impl ConvolveTile<'_, '_> {
                 for (sum, row) in sums.iter_mut().zip(rows) {
                     *sum = match axis {
                         0 => simd.load(&filters.bias[channel..]),
-                        _ => simd.load_partial(&self.out[row][place.clone()]),
+                        _ => load::<S, WHOLE>(simd, &self.out[row][place.clone()]),
                     };
                 }
                 for (input, line) in (from..).zip(&lines) {
-                    let value = simd.load_partial(&line[place.clone()]);
+                    let value = load::<S, WHOLE>(simd, &line[place.clone()]);
                     multiply(simd, &mut sums, value, weight, input);
                 }
                 for (sum, row) in sums.into_iter().zip(rows) {
-                    simd.store_partial(sum, &mut self.out[row][place.clone()]);
+                    store::<S, WHOLE>(simd, sum, &mut self.out[row][place.clone()]);
                 }
             }
         }
@@ -165,20 +196,20 @@ impl ConvolveTile<'_, '_> {
 
     /// The branch along the width for one row.
     #[inline(always)]
-    fn along<S: Simd>(&mut self, simd: S, index: usize, at: RowAt) {
+    fn along<S: Simd, const WHOLE: bool>(&mut self, simd: S, index: usize, at: RowAt) {
         let mut voxel = 0;
         let width = self.geometry.size[2];
         while voxel < width {
             voxel += match width - voxel {
-                OUTPUTS.. => self.neighbours::<S, OUTPUTS>(simd, index, at, voxel),
-                2.. => self.neighbours::<S, 2>(simd, index, at, voxel),
-                _ => self.neighbours::<S, 1>(simd, index, at, voxel),
+                OUTPUTS.. => self.neighbours::<S, OUTPUTS, WHOLE>(simd, index, at, voxel),
+                2.. => self.neighbours::<S, 2, WHOLE>(simd, index, at, voxel),
+                _ => self.neighbours::<S, 1, WHOLE>(simd, index, at, voxel),
             };
         }
     }
 
     #[inline(always)]
-    fn neighbours<S: Simd, const N: usize>(
+    fn neighbours<S: Simd, const N: usize, const WHOLE: bool>(
         &mut self,
         simd: S,
         index: usize,
@@ -203,15 +234,15 @@ impl ConvolveTile<'_, '_> {
             let weight = filters.taps_of::<S>(2, vector);
             let mut sums = [simd.splat(0.0); N];
             for (output, sum) in sums.iter_mut().enumerate() {
-                *sum = simd.load_partial(&out[output * channels + channel..][..lanes]);
+                *sum = load::<S, WHOLE>(simd, &out[output * channels + channel..][..lanes]);
             }
             for input in from..to {
                 let place = (start + input - from) * channels + channel;
-                let value = simd.load_partial(&line[place..place + lanes]);
+                let value = load::<S, WHOLE>(simd, &line[place..place + lanes]);
                 multiply(simd, &mut sums, value, weight, input);
             }
             for (output, sum) in sums.into_iter().enumerate() {
-                simd.store_partial(sum, &mut out[output * channels + channel..][..lanes]);
+                store::<S, WHOLE>(simd, sum, &mut out[output * channels + channel..][..lanes]);
             }
         }
         N
@@ -254,7 +285,7 @@ pub(crate) fn conv(
 ) -> Vec<f32> {
     assert_eq!(x.len(), geometry.len());
     let filters = PaddedFilters::new(level, filters, bias);
-    let mut out = vec![0.0; geometry.len()];
+    let mut out = zeros(geometry.len());
     map_tiles(
         &mut out,
         geometry,

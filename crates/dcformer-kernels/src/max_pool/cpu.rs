@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use crate::geometry::{Geometry, RowAt};
 use crate::matmul::{Broadcast, Panels, Product, Store};
+use crate::memory::zeros;
 use crate::simd::{Kernel, Level, Simd};
 
 /// Voxels along each side of a window.
@@ -109,7 +110,7 @@ fn for_each_pooled_row(
 
 /// See [`max_pool`](super::max_pool()); without the winners.
 pub(crate) fn values(level: Level, x: &[f32], geometry: Geometry) -> Vec<f32> {
-    let mut out = vec![0.0; geometry.strided(2).len()];
+    let mut out = zeros(geometry.strided(2).len());
     for_each_pooled_row(
         level,
         x,
@@ -132,7 +133,7 @@ pub(crate) fn project(
     geometry: Geometry,
 ) -> Vec<f32> {
     let panels = Panels::of(level, weight, geometry.channels, channels_out);
-    let mut out = vec![0.0; geometry.strided(2).with_channels(channels_out).len()];
+    let mut out = zeros(geometry.strided(2).with_channels(channels_out).len());
     for_each_pooled_row(level, x, geometry, &mut out, channels_out, |row, out| {
         level.run(Product {
             a: Broadcast::rows(row, geometry.channels),
@@ -149,7 +150,7 @@ pub(crate) fn forward(level: Level, x: &[f32], geometry: Geometry) -> Pooled {
     assert_eq!(x.len(), geometry.len());
     let out = geometry.strided(2);
     let mut pooled = Pooled {
-        values: vec![0.0; out.len()],
+        values: zeros(out.len()),
         winners: vec![0; out.len()],
     };
     if out.len() == 0 {
@@ -261,7 +262,7 @@ pub(crate) fn backward(
     let out = geometry.strided(2);
     assert_eq!(gradient.len(), out.len());
     assert_eq!(winners.len(), out.len());
-    let mut collected = vec![0.0; geometry.len()];
+    let mut collected = zeros(geometry.len());
     if collected.is_empty() {
         return collected;
     }

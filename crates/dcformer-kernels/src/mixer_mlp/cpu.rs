@@ -4,6 +4,7 @@ use crate::depthwise_decomposed::cpu::Filters;
 use crate::depthwise_decomposed::tile::{ConvolveTile, PaddedFilters};
 use crate::geometry::Geometry;
 use crate::matmul::{Broadcast, Panels, Product, Store};
+use crate::memory::zeros;
 use crate::simd::Level;
 use crate::tiles::{map_tiles, side};
 
@@ -40,7 +41,7 @@ impl MixerMlp<'_> {
         let voxels = (HIDDEN_VALUES / hidden.max(1))
             .clamp(24, 384)
             .next_multiple_of(24);
-        let mut out = vec![0.0; geometry.len()];
+        let mut out = zeros(geometry.len());
         map_tiles(
             &mut out,
             geometry,

@@ -2,6 +2,7 @@
 
 use crate::gelu;
 use crate::matmul::{Broadcast, Panels, Store, matmul, matmul_over_rows};
+use crate::memory::zeros;
 use crate::simd::Level;
 
 /// The operands of one call. Every size in this file comes from here.
@@ -45,7 +46,7 @@ impl Mlp<'_> {
     pub(crate) fn forward(&self, level: Level) -> Vec<f32> {
         let (channels_in, hidden, channels_out) =
             (self.channels_in(), self.hidden(), self.channels_out());
-        let mut out = vec![0.0; self.rows * channels_out];
+        let mut out = zeros(self.rows * channels_out);
         if out.is_empty() {
             return out;
         }
@@ -79,7 +80,7 @@ impl Mlp<'_> {
     pub(crate) fn backward(&self, level: Level, gradient: &[f32]) -> MlpGradients {
         let (channels_in, hidden, channels_out) =
             (self.channels_in(), self.hidden(), self.channels_out());
-        let mut activations = vec![0.0; self.rows * hidden];
+        let mut activations = zeros(self.rows * hidden);
         let w1 = Panels::of(level, self.w1, channels_in, hidden);
         matmul(
             level,
@@ -89,7 +90,7 @@ impl Mlp<'_> {
             Store::Biased(self.b1),
         );
 
-        let mut hidden_gradient = vec![0.0; self.rows * hidden];
+        let mut hidden_gradient = zeros(self.rows * hidden);
         let w2_transposed = Panels::of_transposed(level, self.w2, channels_out, hidden);
         matmul(
             level,
@@ -113,7 +114,7 @@ impl Mlp<'_> {
             [self.rows, channels_in, hidden],
         );
         let w1_transposed = Panels::of_transposed(level, self.w1, hidden, channels_in);
-        let mut x = vec![0.0; self.rows * channels_in];
+        let mut x = zeros(self.rows * channels_in);
         matmul(
             level,
             Broadcast::rows(&hidden_gradient, hidden),

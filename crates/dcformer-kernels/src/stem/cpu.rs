@@ -18,6 +18,7 @@ use crate::gelu;
 use crate::geometry::Geometry;
 use crate::matmul::{Broadcast, Panels, Product, Store};
 use crate::max_pool::cpu::{PoolLines, windows_of};
+use crate::memory::zeros;
 use crate::simd::Level;
 
 /// The operands of one call.
@@ -56,7 +57,7 @@ impl Stem<'_> {
         assert_eq!(x.len(), geometry.len());
         assert_eq!(geometry.channels, 1);
         let out_geometry = self.out_geometry(geometry);
-        let mut out = vec![0.0; out_geometry.len()];
+        let mut out = zeros(out_geometry.len());
         if out.is_empty() || x.is_empty() {
             return out;
         }
@@ -96,7 +97,7 @@ impl Stem<'_> {
         let stencil = Stencil::new(level, &parts, channels, geometry, self.stride);
         let mut layers = vec![Layer {
             channels,
-            reads: Reads::Volume(stencil),
+            reads: Reads::Volume(Box::new(stencil)),
         }];
         for (filters, bias) in rest {
             layers.push(Layer {
@@ -120,7 +121,7 @@ struct Layer<'a> {
 
 enum Reads<'a> {
     /// The volume of one channel.
-    Volume(Stencil),
+    Volume(Box<Stencil>),
     /// The planes of the layer before.
     Planes {
         conv: RowConv<'a>,
