@@ -103,7 +103,12 @@ impl Stem<'_> {
             layers.push(Layer {
                 channels: filters.channels_out,
                 reads: Reads::Planes {
-                    conv: RowConv::new(level, *filters, bias, self.grid(geometry).size),
+                    conv: Box::new(RowConv::new(
+                        level,
+                        *filters,
+                        bias,
+                        self.grid(geometry).size,
+                    )),
                     channels: filters.channels_in,
                     radius: filters.taps / 2,
                 },
@@ -124,7 +129,7 @@ enum Reads<'a> {
     Volume(Box<Stencil>),
     /// The planes of the layer before.
     Planes {
-        conv: RowConv<'a>,
+        conv: Box<RowConv<'a>>,
         channels: usize,
         radius: usize,
     },
