@@ -70,7 +70,10 @@ fn every_stage_equals_the_authors_code() {
     let encoder = model.clip.image.encoder();
     let mut stages = encoder.forward_stages(volume.clone(), Statistics::ByDevice);
     let last = values(stages[4].clone());
-    assert_eq!(values(encoder.forward(volume, Statistics::ByDevice)), last);
+    // Without the stages, layers are computed as one: other sums of the same numbers.
+    let whole = values(encoder.forward(volume, Statistics::ByDevice));
+    let difference = distance(&whole, &last);
+    assert!(difference < 1e-5, "without stages: {difference:e}");
 
     // Of stage 0 every 4th, 4th, 2nd position is kept.
     let sample = |axis: usize, step: i64, x: Tensor<5>| {
