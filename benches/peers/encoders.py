@@ -305,7 +305,8 @@ def main():
     if not arguments.quick:
         picture = "docs/benchmarks.svg"
         chart(results, ROOT / picture)
-        note = f"Medians of {arguments.runs} alternating runs. {machine()}"
+        chosen = " ".join(sys.argv[2:])
+        note = f"Medians of {arguments.runs} alternating runs{f' of `{chosen}`' if chosen else ''}. {machine()}"
         replace_section("encoders", [*lines, "", note, "", f"![The same as a chart]({picture})"])
 
 
