@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use crate::math;
 use crate::simd::{Kernel, Level, Simd};
+use crate::statistics::add_to;
 
 /// Runs `$body` with the largest tile of `$S`, in rows, that fits into `$left`; `$ROWS` is its height in there.
 macro_rules! with_tile_rows {
@@ -489,9 +490,7 @@ pub(crate) fn sum_in_order(partials: Vec<Vec<f32>>) -> Vec<f32> {
     let mut partials = partials.into_iter();
     let mut total = partials.next().unwrap_or_default();
     for partial in partials {
-        for (total, value) in total.iter_mut().zip(partial) {
-            *total += value;
-        }
+        add_to(&mut total, &partial);
     }
     total
 }

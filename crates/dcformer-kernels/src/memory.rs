@@ -68,14 +68,6 @@ impl BufferPool {
         }
     }
 
-    /// The most bytes of large blocks that were in use at once; 0 where the pool is not used.
-    pub fn peak(&self) -> usize {
-        #[cfg(target_os = "linux")]
-        return self.lock().peak();
-        #[cfg(not(target_os = "linux"))]
-        0
-    }
-
     #[cfg(target_os = "linux")]
     fn lock(&self) -> std::sync::MutexGuard<'_, linux::Blocks> {
         self.blocks
@@ -206,6 +198,8 @@ mod linux {
             }
         }
 
+        /// The most bytes that were in use at once.
+        #[cfg(test)]
         pub(super) fn peak(&self) -> usize {
             self.peak_bytes
         }
@@ -365,7 +359,7 @@ mod tests {
                 pool.dealloc(block, layout(2 * size * MB));
             }
         }
-        assert_eq!(pool.peak(), 78 * MB);
+        assert_eq!(pool.lock().peak(), 78 * MB);
         assert!(pool.lock().held() <= 78 * MB / 4 * 5);
     }
 

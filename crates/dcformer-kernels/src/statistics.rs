@@ -1,5 +1,7 @@
 //! Batch statistics of the three branches, and what normalisation makes of them.
 
+use std::ops::AddAssign;
+
 /// Sums over all voxels of one branch's values and squares, per channel, in double precision.
 #[derive(Clone, Debug)]
 pub(crate) struct Moments {
@@ -136,8 +138,8 @@ impl NormBackward {
 }
 
 /// `total += part`.
-pub(crate) fn add_to(total: &mut [f64], part: &[f64]) {
+pub(crate) fn add_to<T: Copy + AddAssign>(total: &mut [T], part: &[T]) {
     for (total, part) in total.iter_mut().zip(part) {
-        *total += part;
+        *total += *part;
     }
 }

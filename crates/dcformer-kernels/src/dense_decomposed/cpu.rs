@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::measure::{self, Measure};
+use super::measure::Measure;
 use super::stencil::{self, Part, Stencil};
 use super::winograd::{self, Lines, Strip, Transformed, WinogradLines};
 use crate::depthwise_decomposed::cpu::Gradients;
@@ -17,9 +17,9 @@ use crate::matmul::{
     Broadcast, Panels, Store, Target, multiply_tile, store_tile, sum_in_order, with_tile_rows,
 };
 use crate::memory::zeros;
-use crate::simd::{Kernel, Level, Simd};
-use crate::statistics::{Moments, NormBackward, Statistics};
-use crate::tiles::map_tiles;
+use crate::simd::{Kernel, LINE, Level, Simd};
+use crate::statistics::{Moments, NormBackward, Statistics, add_to};
+use crate::tiles::Tile;
 
 /// Filters of the three branches, `[3, taps, channels_in, channels_out]`.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +31,13 @@ pub(crate) struct Filters<'a> {
 }
 
 impl<'a> Filters<'a> {
+    /// What a tap of a branch reads, relative to the output voxel, along depth, height, width.
+    pub(crate) fn shift(self, branch: usize, tap: usize) -> [isize; 3] {
+        let mut shift = [0; 3];
+        shift[branch] = tap as isize - (self.taps / 2) as isize;
+        shift
+    }
+
     fn channels(self) -> [usize; 2] {
         [self.channels_in, self.channels_out]
     }
@@ -48,15 +55,9 @@ impl<'a> Filters<'a> {
     }
 }
 
-fn shift(branch: usize, steps: isize) -> [isize; 3] {
-    let mut shift = [0; 3];
-    shift[branch] = steps;
-    shift
-}
-
 /// Neighbours that lie side by side along the width, and the matrix that they are multiplied with.
 #[derive(Debug)]
-pub(crate) struct Tap {
+struct Tap {
     /// Of the first, along depth, height, width.
     shift: [isize; 3],
     voxels: usize,
@@ -66,7 +67,7 @@ pub(crate) struct Tap {
 
 impl Tap {
     /// What it reads for the output voxels of a row, given the input row at a depth and height (`None` outside).
-    pub(crate) fn source<'a>(
+    fn source<'a>(
         &'a self,
         row: [usize; 2],
         stride: usize,
@@ -104,13 +105,12 @@ fn branch_matrices(filters: Filters<'_>, branch: usize, flipped: bool) -> (Vec<f
 /// The taps of one branch. Along the width they are one: neighbours in memory.
 fn branch_taps(level: Level, filters: Filters<'_>, branch: usize, flipped: bool) -> Vec<Tap> {
     let (matrices, [steps, columns]) = branch_matrices(filters, branch, flipped);
-    let radius = (filters.taps / 2) as isize;
     let voxels = if branch == 2 { filters.taps } else { 1 };
     matrices
         .chunks_exact((voxels * steps * columns).max(1))
-        .zip(-radius..)
-        .map(|(matrix, steps_away)| Tap {
-            shift: shift(branch, steps_away),
+        .enumerate()
+        .map(|(tap, matrix)| Tap {
+            shift: filters.shift(branch, tap),
             voxels,
             panels: Panels::of(level, matrix, voxels * steps, columns),
         })
@@ -123,37 +123,26 @@ fn transposed(matrix: &[f32], rows: usize, columns: usize) -> Vec<f32> {
         .collect()
 }
 
-/// The filters with the three centre taps, which read the same voxel, added in the third branch. The others keep theirs,
-/// for the caller to leave out.
+/// The filters with the three centre taps, which read the same voxel, added in the third branch; the others' are zero.
 fn merge_centres(filters: Filters<'_>) -> Vec<f32> {
     let centre = filters.taps / 2;
     let len = filters.channels_in * filters.channels_out;
     let mut weight = filters.weight.to_vec();
     for branch in [0, 1] {
-        let merged = (2 * filters.taps + centre) * len;
-        for (sum, value) in weight[merged..merged + len]
-            .iter_mut()
-            .zip(filters.matrix(branch, centre))
-        {
-            *sum += value;
-        }
+        let place = |branch: usize| (branch * filters.taps + centre) * len;
+        weight[place(branch)..][..len].fill(0.0);
+        add_to(
+            &mut weight[place(2)..][..len],
+            filters.matrix(branch, centre),
+        );
     }
     weight
 }
 
-/// The taps of the branches, of all three `3 taps - 2`: the centre is only in the third.
-fn merged_taps(
-    level: Level,
-    filters: Filters<'_>,
-    merged: &[f32],
-    branches: Range<usize>,
-) -> Vec<Tap> {
-    let filters = Filters {
-        weight: merged,
-        ..filters
-    };
+/// The taps of some branches of filters with [merged](merge_centres) centres, of all three `3 taps - 2`.
+fn merged_taps(level: Level, merged: Filters<'_>, branches: Range<usize>) -> Vec<Tap> {
     let of_branch = |branch| {
-        let taps = branch_taps(level, filters, branch, false);
+        let taps = branch_taps(level, merged, branch, false);
         taps.into_iter()
             .filter(move |tap| branch == 2 || tap.shift != [0; 3])
     };
@@ -163,8 +152,10 @@ fn merged_taps(
 /// A convolution of stride 1 in inference, for rows in the middle of a pipeline.
 #[derive(Debug)]
 pub(crate) struct RowConv<'a> {
-    channels_in: usize,
-    channels_out: usize,
+    pub(crate) channels_in: usize,
+    pub(crate) channels_out: usize,
+    /// Planes before and after its own that a row reads.
+    pub(crate) radius: usize,
     bias: &'a [f32],
     /// Taps that are multiplied as they are.
     taps: Vec<Tap>,
@@ -187,18 +178,14 @@ impl<'a> RowConv<'a> {
         [_, height, width]: [usize; 3],
     ) -> Self {
         let merged = merge_centres(filters);
+        let merged = Filters {
+            weight: &merged,
+            ..filters
+        };
         let pays = |size| winograd::pays(size, filters.taps, filters.channels());
         let transformed = (pays(height) && pays(width)).then(|| {
-            let mut merged = merged.clone();
-            let len = filters.channels_in * filters.channels_out;
-            // The centre is the third branch's already.
-            merged[(filters.taps + filters.taps / 2) * len..][..len].fill(0.0);
-            let filters = Filters {
-                weight: &merged,
-                ..filters
-            };
             [1, 2].map(|branch| {
-                let (matrices, sizes) = branch_matrices(filters, branch, false);
+                let (matrices, sizes) = branch_matrices(merged, branch, false);
                 Transformed::new(level, &matrices, sizes)
             })
         });
@@ -206,8 +193,9 @@ impl<'a> RowConv<'a> {
         Self {
             channels_in: filters.channels_in,
             channels_out: filters.channels_out,
+            radius: filters.taps / 2,
             bias,
-            taps: merged_taps(level, filters, &merged, direct),
+            taps: merged_taps(level, merged, direct),
             transformed,
         }
     }
@@ -249,20 +237,13 @@ impl<'a> RowConv<'a> {
             }
         }
         for (y, out) in (y..).zip(out) {
-            let sources: Vec<Source<'_>> = self
-                .taps
-                .iter()
-                .filter_map(|tap| tap.source([z, y], 1, &line))
-                .collect();
-            level.run(ConvolveRow {
-                sources: &sources,
-                channels_in: self.channels_in,
+            let row = SourceRow {
+                at: [z, y],
                 stride: 1,
-                out,
+                channels_in: self.channels_in,
                 channels_out: self.channels_out,
-                border: &mut scratch.border,
-                store,
-            });
+            };
+            row.convolve(level, &self.taps, &line, out, &mut scratch.border, store);
         }
     }
 }
@@ -302,7 +283,12 @@ pub(crate) fn conv(
             );
         }
     } else {
-        let taps = merged_taps(level, filters, &merge_centres(filters), 0..3);
+        let merged = merge_centres(filters);
+        let merged = Filters {
+            weight: &merged,
+            ..filters
+        };
+        let taps = merged_taps(level, merged, 0..3);
         convolve(
             level,
             x,
@@ -371,27 +357,19 @@ fn convolve(
         .strided(stride)
         .with_channels(first.panels.columns());
     assert_eq!(out.len(), out_geometry.len());
-    let side = [1, ROWS_PER_TASK];
-    let tiles = map_tiles(out, out_geometry, side, Vec::new, |border, tile, rows| {
+    let work = |border: &mut Vec<f32>, tile: Tile, rows: &mut [&mut [f32]]| {
         for (row, out) in tile.rows().zip(rows.iter_mut()) {
             let line = |z, y| geometry.line(x, row.volume, [z, y]);
-            let sources: Vec<Source<'_>> = taps
-                .iter()
-                .filter_map(|tap| tap.source([row.z, row.y], stride, &line))
-                .collect();
-            level.run(ConvolveRow {
-                sources: &sources,
-                channels_in: geometry.channels,
+            let row = SourceRow {
+                at: [row.z, row.y],
                 stride,
-                out,
+                channels_in: geometry.channels,
                 channels_out: out_geometry.channels,
-                border,
-                store,
-            });
+            };
+            row.convolve(level, taps, &line, out, border, store);
         }
-        measure.of_tile(level, tile, rows, out_geometry)
-    });
-    measure::total(out_geometry.channels, &tiles)
+    };
+    measure.of_tiles(level, out, out_geometry, [1, ROWS_PER_TASK], Vec::new, work)
 }
 
 /// Rows of one task.
@@ -399,7 +377,7 @@ pub(super) const ROWS_PER_TASK: usize = 4;
 
 /// Voxels of an input row that a row of output reads, and the matrix they are multiplied with.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Source<'a> {
+struct Source<'a> {
     /// `[voxels, channels_in]`
     line: &'a [f32],
     /// Position of the first voxel that output voxel 0 reads.
@@ -409,17 +387,53 @@ pub(crate) struct Source<'a> {
     panels: &'a Panels,
 }
 
+/// A row of output that reads rows of input.
+struct SourceRow {
+    /// Depth and height of the output.
+    at: [usize; 2],
+    stride: usize,
+    channels_in: usize,
+    channels_out: usize,
+}
+
+impl SourceRow {
+    /// The sum over the taps that are inside; `line` gives the rows of the input.
+    fn convolve<'a>(
+        &self,
+        level: Level,
+        taps: &'a [Tap],
+        line: &impl Fn(isize, isize) -> Option<&'a [f32]>,
+        out: &mut [f32],
+        border: &mut Vec<f32>,
+        store: Store<'_>,
+    ) {
+        let sources: Vec<Source<'_>> = taps
+            .iter()
+            .filter_map(|tap| tap.source(self.at, self.stride, line))
+            .collect();
+        level.run(ConvolveRow {
+            sources: &sources,
+            channels_in: self.channels_in,
+            stride: self.stride,
+            out,
+            channels_out: self.channels_out,
+            border,
+            store,
+        });
+    }
+}
+
 /// `out[v] = Σ_source Σ_i line[stride * v + shift + i] · matrix[i]` for one row of output.
-pub(crate) struct ConvolveRow<'a> {
-    pub(crate) sources: &'a [Source<'a>],
-    pub(crate) channels_in: usize,
-    pub(crate) stride: usize,
+struct ConvolveRow<'a> {
+    sources: &'a [Source<'a>],
+    channels_in: usize,
+    stride: usize,
     /// `[voxels, channels_out]`
-    pub(crate) out: &'a mut [f32],
-    pub(crate) channels_out: usize,
+    out: &'a mut [f32],
+    channels_out: usize,
     /// Room for what the voxels of a tile read.
-    pub(crate) border: &'a mut Vec<f32>,
-    pub(crate) store: Store<'a>,
+    border: &'a mut Vec<f32>,
+    store: Store<'a>,
 }
 
 impl Kernel for ConvolveRow<'_> {
@@ -484,8 +498,6 @@ impl ConvolveRow<'_> {
 /// no hardware follows that many streams.
 #[inline(always)]
 fn prefetch_tile<S: Simd>(simd: S, values: &[f32], [ahead, voxels]: [usize; 2], channels: usize) {
-    /// Values in a line of memory.
-    const LINE: usize = 16;
     let start = values.as_ptr().wrapping_add(ahead * channels);
     for line in 0..(voxels * channels).div_ceil(LINE) {
         simd.prefetch(start.wrapping_add(line * LINE));
@@ -740,7 +752,7 @@ fn weight_gradient(
                 panels.refill(level, line, out_geometry.size[2], filters.channels_out);
                 let row = out_geometry.row(row);
                 for tap in 0..filters.taps {
-                    let shift = shift(branch, tap as isize - (filters.taps / 2) as isize);
+                    let shift = filters.shift(branch, tap);
                     let [z, y] = [row.z, row.y].map(|position| (position * stride) as isize);
                     let at = [z + shift[0], y + shift[1]];
                     let Some(line) = geometry.line(x, row.volume, at) else {
@@ -860,7 +872,7 @@ fn add_strided_input_gradient(
     out: &mut [f32],
 ) {
     let out_geometry = geometry.strided(stride).with_channels(filters.channels_out);
-    let (channels, radius) = (filters.channels_out, (filters.taps / 2) as isize);
+    let channels = filters.channels_out;
     if geometry.row_len() == 0 {
         return;
     }
@@ -870,7 +882,7 @@ fn add_strided_input_gradient(
             let row = geometry.row(row);
             for (position, out) in out.chunks_exact_mut(geometry.channels).enumerate() {
                 for tap in 0..filters.taps {
-                    let shift = shift(branch, tap as isize - radius);
+                    let shift = filters.shift(branch, tap);
                     let mut voxel = [0; 3];
                     let reached =
                         [row.z, row.y, position]

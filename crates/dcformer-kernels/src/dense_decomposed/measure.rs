@@ -4,7 +4,7 @@ use crate::depthwise_decomposed::cpu::add_lanes;
 use crate::geometry::Geometry;
 use crate::simd::{Kernel, Level, Simd};
 use crate::statistics::Moments;
-use crate::tiles::Tile;
+use crate::tiles::{Tile, map_tiles};
 
 /// What to sum over the output of a convolution, per channel.
 #[derive(Clone, Copy, Debug)]
@@ -18,14 +18,29 @@ pub(crate) enum Measure<'a> {
 }
 
 impl Measure<'_> {
-    /// Over the rows of one tile.
-    pub(crate) fn of_tile(
+    /// Computes `out` tile by tile with `work`, which fills the rows of one, and sums what is asked for in their order.
+    pub(crate) fn of_tiles<T>(
         self,
         level: Level,
-        tile: Tile,
-        rows: &[&mut [f32]],
+        out: &mut [f32],
         geometry: Geometry,
+        side: [usize; 2],
+        init: impl Fn() -> T + Sync + Send,
+        work: impl Fn(&mut T, Tile, &mut [&mut [f32]]) + Sync + Send,
     ) -> Moments {
+        let tiles = map_tiles(out, geometry, side, init, |state, tile, rows| {
+            work(state, tile, rows);
+            self.of_tile(level, tile, rows, geometry)
+        });
+        let mut total = Moments::zero(geometry.channels);
+        for tile in &tiles {
+            total.add(tile);
+        }
+        total
+    }
+
+    /// Over the rows of one tile.
+    fn of_tile(self, level: Level, tile: Tile, rows: &[&mut [f32]], geometry: Geometry) -> Moments {
         let channels = geometry.channels;
         let mut moments = Moments::zero(channels);
         if matches!(self, Measure::Nothing) {
@@ -44,15 +59,6 @@ impl Measure<'_> {
         }
         moments
     }
-}
-
-/// Sum of the tiles' moments, in their order.
-pub(crate) fn total(channels: usize, tiles: &[Moments]) -> Moments {
-    let mut total = Moments::zero(channels);
-    for tile in tiles {
-        total.add(tile);
-    }
-    total
 }
 
 /// Adds `Σ a` and `Σ a b` per channel.

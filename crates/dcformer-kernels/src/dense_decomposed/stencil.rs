@@ -12,17 +12,15 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::cpu::{Filters, ROWS_PER_TASK};
-use super::measure::{self, Measure};
+use super::measure::Measure;
 use crate::geometry::Geometry;
 use crate::matmul::{
     Panels, Places, Store, Target, multiply_scattered_tile, store_tile, with_tile_rows,
 };
-use crate::simd::{Kernel, Level, Simd};
-use crate::statistics::Moments;
-use crate::tiles::map_tiles;
+use crate::simd::{Kernel, LINE, Level, Simd};
+use crate::statistics::{Moments, add_to};
+use crate::tiles::Tile;
 
-/// Values in a line of memory.
-const LINE: usize = 16;
 /// Lines of each row that a tile asks for ahead: those that the widest tile of stride 4 reads.
 const LINES_AHEAD: usize = 3;
 
@@ -64,12 +62,7 @@ impl Part {
 }
 
 fn branch_taps(filters: Filters<'_>, branch: usize) -> impl Iterator<Item = [isize; 3]> {
-    let radius = (filters.taps / 2) as isize;
-    (0..filters.taps).map(move |tap| {
-        let mut shift = [0; 3];
-        shift[branch] = tap as isize - radius;
-        shift
-    })
+    (0..filters.taps).map(move |tap| filters.shift(branch, tap))
 }
 
 /// A convolution for volumes of one size.
@@ -132,7 +125,7 @@ impl Stencil {
         }
     }
 
-    fn channels_out(&self) -> usize {
+    pub(crate) fn channels_out(&self) -> usize {
         self.by_zone
             .first()
             .map_or(0, |stencil| stencil.panels.columns())
@@ -229,7 +222,7 @@ impl ZoneStencil {
         let mut bias = vec![0.0; channels_out];
         let (mut taps, mut matrix) = (BTreeMap::new(), Vec::new());
         for part in parts.iter().filter(|part| inside(&part.shift, 1, grid)) {
-            add(&mut bias, &part.bias);
+            add_to(&mut bias, &part.bias);
             let rows = part.weight.chunks_exact(channels_out.max(1));
             for (tap, row) in part.taps.iter().zip(rows) {
                 if !inside(tap, stride, size) {
@@ -240,7 +233,7 @@ impl ZoneStencil {
                 if place == next {
                     matrix.extend_from_slice(row);
                 } else {
-                    add(&mut matrix[place * channels_out..][..channels_out], row);
+                    add_to(&mut matrix[place * channels_out..][..channels_out], row);
                 }
             }
         }
@@ -266,12 +259,6 @@ impl ZoneStencil {
     }
 }
 
-fn add(sum: &mut [f32], values: &[f32]) {
-    for (sum, value) in sum.iter_mut().zip(values) {
-        *sum += value;
-    }
-}
-
 /// `out = x * stencil` over all voxels, with its bias.
 pub(crate) fn convolve(
     level: Level,
@@ -287,26 +274,18 @@ pub(crate) fn convolve(
         .with_channels(stencil.channels_out());
     assert_eq!(out.len(), out_geometry.len());
     let volume = geometry.len() / geometry.batch.max(1);
-    let side = [1, ROWS_PER_TASK];
-    let tiles = map_tiles(
-        out,
-        out_geometry,
-        side,
-        || (),
-        |(), tile, rows| {
-            for (row, out) in tile.rows().zip(rows.iter_mut()) {
-                level.run(StencilRow {
-                    x: &x[row.volume * volume..][..volume],
-                    stencil,
-                    at: [row.z, row.y],
-                    out,
-                    activate: false,
-                });
-            }
-            measure.of_tile(level, tile, rows, out_geometry)
-        },
-    );
-    measure::total(out_geometry.channels, &tiles)
+    let work = |(): &mut (), tile: Tile, rows: &mut [&mut [f32]]| {
+        for (row, out) in tile.rows().zip(rows.iter_mut()) {
+            level.run(StencilRow {
+                x: &x[row.volume * volume..][..volume],
+                stencil,
+                at: [row.z, row.y],
+                out,
+                activate: false,
+            });
+        }
+    };
+    measure.of_tiles(level, out, out_geometry, [1, ROWS_PER_TASK], || (), work)
 }
 
 /// One row of output.

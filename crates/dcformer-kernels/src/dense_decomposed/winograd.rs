@@ -13,12 +13,12 @@
 //! The products are the register tiles of all dense work, twelve groups of four outputs high; `v` and `m` of a tile stay
 //! in the first-level cache.
 
-use super::measure::{self, Measure};
+use super::measure::Measure;
 use crate::geometry::Geometry;
 use crate::matmul::{Broadcast, Panels, Store, multiply_tile, with_tile_rows};
 use crate::simd::{Kernel, Level, MAX_LANES, Simd};
 use crate::statistics::Moments;
-use crate::tiles::map_tiles;
+use crate::tiles::Tile;
 
 /// Outputs of a group.
 pub(crate) const OUTPUTS: usize = 4;
@@ -324,7 +324,7 @@ pub(crate) fn convolve(
     let out_geometry = geometry.with_channels(weights.channels_out());
     assert_eq!(out.len(), out_geometry.len());
     let side = [[OUTPUTS, 2], [1, OUTPUTS], [1, OUTPUTS]][axis];
-    let tiles = map_tiles(out, out_geometry, side, Vec::new, |scratch, tile, out| {
+    let work = |scratch: &mut Vec<f32>, tile: Tile, out: &mut [&mut [f32]]| {
         let [planes, rows] = tile.size;
         let line = |z: usize, y: usize, before: [usize; 2]| {
             let z = (tile.at[0] + z) as isize - before[0] as isize;
@@ -369,7 +369,6 @@ pub(crate) fn convolve(
             scratch,
             store,
         });
-        measure.of_tile(level, tile, out, out_geometry)
-    });
-    measure::total(out_geometry.channels, &tiles)
+    };
+    measure.of_tiles(level, out, out_geometry, side, Vec::new, work)
 }

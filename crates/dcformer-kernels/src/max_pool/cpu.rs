@@ -19,19 +19,27 @@ pub(crate) struct Pooled {
 
 /// The positions inside an axis of `size` that a window reads: padding is 1 on each side.
 #[inline(always)]
-pub(crate) fn windows_of(window: usize, size: usize) -> std::ops::Range<usize> {
+fn windows_of(window: usize, size: usize) -> std::ops::Range<usize> {
     (2 * window).saturating_sub(1)..(2 * window + 2).min(size)
 }
 
+/// The name of a winner: its place in the window, counted from the window's own first position, which may be padding.
+#[inline(always)]
+fn name_of(places: [(usize, usize); 3]) -> usize {
+    places.into_iter().fold(0, |name, (position, window)| {
+        name * WINDOW + position + 1 - 2 * window
+    })
+}
+
 /// [`max_pool`](super::max_pool()) of whole rows: the largest of the lines that its windows reach, then of neighbours.
-pub(crate) struct PoolLines<'a> {
+struct PoolLines<'a> {
     /// `[voxels, channels]` each, at least one.
-    pub(crate) lines: &'a [&'a [f32]],
-    pub(crate) channels: usize,
+    lines: &'a [&'a [f32]],
+    channels: usize,
     /// Room for a line.
-    pub(crate) tallest: &'a mut Vec<f32>,
+    tallest: &'a mut Vec<f32>,
     /// `[ceil(voxels / 2), channels]`
-    pub(crate) out: &'a mut [f32],
+    out: &'a mut [f32],
 }
 
 impl Kernel for PoolLines<'_> {
@@ -72,6 +80,38 @@ impl Kernel for PoolLines<'_> {
     }
 }
 
+/// Room that a thread uses again.
+#[derive(Debug, Default)]
+pub(crate) struct PoolScratch {
+    tallest: Vec<f32>,
+    pooled: Vec<f32>,
+}
+
+impl PoolScratch {
+    /// One row of the pooled grid, `[ceil(width / 2), channels]`; `line` gives the rows of a grid of `geometry`'s sizes.
+    pub(crate) fn row<'a>(
+        &mut self,
+        level: Level,
+        [z, y]: [usize; 2],
+        geometry: Geometry,
+        line: impl Fn([isize; 2]) -> Option<&'a [f32]>,
+    ) -> &[f32] {
+        let [depth, height, _] = geometry.size;
+        let lines: Vec<&[f32]> = windows_of(z, depth)
+            .flat_map(|z| windows_of(y, height).map(move |y| [z as isize, y as isize]))
+            .filter_map(line)
+            .collect();
+        self.pooled.resize(geometry.strided(2).row_len(), 0.0);
+        level.run(PoolLines {
+            lines: &lines,
+            channels: geometry.channels,
+            tallest: &mut self.tallest,
+            out: &mut self.pooled,
+        });
+        &self.pooled
+    }
+}
+
 /// The pooled rows, each given to `finish` with its place in the output, on all threads.
 fn for_each_pooled_row(
     level: Level,
@@ -83,29 +123,16 @@ fn for_each_pooled_row(
 ) {
     assert_eq!(x.len(), geometry.len());
     let pooled = geometry.strided(2);
-    let row_len = pooled.size[2] * columns;
     if out.is_empty() || geometry.len() == 0 {
         return;
     }
-    out.par_chunks_mut(row_len).enumerate().for_each_init(
-        || (Vec::new(), vec![0.0; pooled.row_len()]),
-        |(tallest, values), (row, out)| {
+    out.par_chunks_mut(pooled.size[2] * columns)
+        .enumerate()
+        .for_each_init(PoolScratch::default, |scratch, (row, out)| {
             let row = pooled.row(row);
-            let lines: Vec<&[f32]> = windows_of(row.z, geometry.size[0])
-                .flat_map(|z| {
-                    windows_of(row.y, geometry.size[1]).map(move |y| [z as isize, y as isize])
-                })
-                .filter_map(|at| geometry.line(x, row.volume, at))
-                .collect();
-            level.run(PoolLines {
-                lines: &lines,
-                channels: geometry.channels,
-                tallest,
-                out: values,
-            });
-            finish(values, out);
-        },
-    );
+            let line = |at| geometry.line(x, row.volume, at);
+            finish(scratch.row(level, [row.z, row.y], geometry, line), out);
+        });
 }
 
 /// See [`max_pool`](super::max_pool()); without the winners.
@@ -181,13 +208,6 @@ struct PoolRow<'a> {
     geometry: Geometry,
 }
 
-/// Places of a window that are inside the volume, given its index along an axis: padding is 1 on each side.
-#[inline(always)]
-fn places(window: usize, size: usize) -> std::ops::Range<usize> {
-    let from = usize::from(window == 0);
-    from..WINDOW.min(size + 1 - 2 * window)
-}
-
 impl Kernel for PoolRow<'_> {
     type Output = ();
 
@@ -213,18 +233,14 @@ impl Kernel for PoolRow<'_> {
             while channel < channels {
                 let lanes = S::LANES.min(channels - channel);
                 let mut best: Option<(S::F32, S::F32)> = None;
-                for z in places(row.z, depth) {
-                    for y in places(row.y, height) {
-                        let source = RowAt {
-                            volume: row.volume,
-                            z: 2 * row.z + z - 1,
-                            y: 2 * row.y + y - 1,
-                        };
-                        let line = geometry.start(source);
-                        for place in places(window, width) {
-                            let index = line + (2 * window + place - 1) * channels + channel;
+                for z in windows_of(row.z, depth) {
+                    for y in windows_of(row.y, height) {
+                        let line = geometry.start(RowAt { z, y, ..row });
+                        for position in windows_of(window, width) {
+                            let index = line + position * channels + channel;
                             let value = simd.load_partial(&x[index..index + lanes]);
-                            let name = simd.splat(((z * WINDOW + y) * WINDOW + place) as f32);
+                            let places = [(z, row.z), (y, row.y), (position, window)];
+                            let name = simd.splat(name_of(places) as f32);
                             best = Some(match best {
                                 None => (value, name),
                                 Some((best, winner)) => {

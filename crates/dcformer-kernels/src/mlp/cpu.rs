@@ -1,4 +1,4 @@
-//! The MLP on the CPU: two matrix products with the bias in their epilogue and a vectorised GELU between them.
+//! The MLP on the CPU: two matrix products with bias and GELU in their epilogue.
 
 use crate::gelu;
 use crate::matmul::{Broadcast, Panels, Store, matmul, matmul_over_rows};
@@ -62,9 +62,8 @@ impl Mlp<'_> {
                 Broadcast::rows(x, channels_in),
                 &w1,
                 activations,
-                Store::Biased(self.b1),
+                Store::BiasedGelu(self.b1),
             );
-            gelu::cpu::forward(level, activations);
             matmul(
                 level,
                 Broadcast::rows(activations, hidden),

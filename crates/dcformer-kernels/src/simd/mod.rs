@@ -88,6 +88,9 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     }
 }
 
+/// Values in a line of memory, what a prefetch brings.
+pub(crate) const LINE: usize = 16;
+
 /// Most lanes that any level has.
 pub(crate) const MAX_LANES: usize = 16;
 

@@ -7,6 +7,7 @@
 
 use crate::dense_decomposed::cpu::Filters;
 use crate::dense_decomposed::stencil::Part;
+use crate::statistics::add_to;
 
 /// The first two convolutions of a stem as one, `second ∘ first`: a part for each voxel that the second reads.
 ///
@@ -39,11 +40,10 @@ fn neighbours(filters: Filters<'_>) -> Vec<([isize; 3], Vec<f32>)> {
     let mut all: Vec<([isize; 3], Vec<f32>)> = Vec::new();
     for branch in 0..3 {
         for tap in 0..filters.taps {
-            let mut shift = [0; 3];
-            shift[branch] = tap as isize - (filters.taps / 2) as isize;
+            let shift = filters.shift(branch, tap);
             let matrix = filters.matrix(branch, tap);
             match all.iter_mut().find(|(known, _)| *known == shift) {
-                Some((_, sum)) => sum.iter_mut().zip(matrix).for_each(|(sum, w)| *sum += w),
+                Some((_, sum)) => add_to(sum, matrix),
                 None => all.push((shift, matrix.to_vec())),
             }
         }

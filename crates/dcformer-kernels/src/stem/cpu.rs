@@ -17,7 +17,7 @@ use crate::dense_decomposed::winograd;
 use crate::gelu;
 use crate::geometry::Geometry;
 use crate::matmul::{Broadcast, Panels, Product, Store};
-use crate::max_pool::cpu::{PoolLines, windows_of};
+use crate::max_pool::cpu::PoolScratch;
 use crate::memory::zeros;
 use crate::simd::Level;
 
@@ -95,52 +95,37 @@ impl Stem<'_> {
         };
         let channels = first.channels_out;
         let stencil = Stencil::new(level, &parts, channels, geometry, self.stride);
-        let mut layers = vec![Layer {
-            channels,
-            reads: Reads::Volume(Box::new(stencil)),
-        }];
+        let mut layers = vec![Layer::Volume(Box::new(stencil))];
         for (filters, bias) in rest {
-            layers.push(Layer {
-                channels: filters.channels_out,
-                reads: Reads::Planes {
-                    conv: Box::new(RowConv::new(
-                        level,
-                        *filters,
-                        bias,
-                        self.grid(geometry).size,
-                    )),
-                    channels: filters.channels_in,
-                    radius: filters.taps / 2,
-                },
-            });
+            let conv = RowConv::new(level, *filters, bias, self.grid(geometry).size);
+            layers.push(Layer::Planes(Box::new(conv)));
         }
         layers
     }
 }
 
-struct Layer<'a> {
-    /// Of its output.
-    channels: usize,
-    reads: Reads<'a>,
-}
-
-enum Reads<'a> {
+/// A layer, by what it reads.
+enum Layer<'a> {
     /// The volume of one channel.
     Volume(Box<Stencil>),
     /// The planes of the layer before.
-    Planes {
-        conv: Box<RowConv<'a>>,
-        channels: usize,
-        radius: usize,
-    },
+    Planes(Box<RowConv<'a>>),
 }
 
 impl Layer<'_> {
     /// Planes before and after its own that it reads of the layer before.
     fn radius(&self) -> usize {
-        match self.reads {
-            Reads::Volume(_) => 0,
-            Reads::Planes { radius, .. } => radius,
+        match self {
+            Self::Volume(_) => 0,
+            Self::Planes(conv) => conv.radius,
+        }
+    }
+
+    /// Of its output.
+    fn channels(&self) -> usize {
+        match self {
+            Self::Volume(stencil) => stencil.channels_out(),
+            Self::Planes(conv) => conv.channels_out,
         }
     }
 }
@@ -175,8 +160,7 @@ struct Task<'a> {
 #[derive(Default)]
 struct Scratch {
     conv: RowScratch,
-    tallest: Vec<f32>,
-    pooled: Vec<f32>,
+    pool: PoolScratch,
 }
 
 impl Pipeline<'_> {
@@ -189,7 +173,7 @@ impl Pipeline<'_> {
         let mut rings: Vec<Ring> = self
             .layers
             .iter()
-            .map(|layer| vec![vec![0.0; height * width * layer.channels]; self.kept])
+            .map(|layer| vec![vec![0.0; height * width * layer.channels()]; self.kept])
             .collect();
         let pooled = self.stem.out_geometry(self.volume);
         let mut pooled_planes = out
@@ -208,7 +192,7 @@ impl Pipeline<'_> {
             }
             let mut tasks = Vec::new();
             for (layer, z, plane) in &mut written {
-                let row_len = width * self.layers[*layer].channels;
+                let row_len = width * self.layers[*layer].channels();
                 add_tasks(&mut tasks, [*layer, *z], row_len, plane);
             }
             // A pooled plane reads up to one plane after its own, all of earlier steps.
@@ -253,10 +237,10 @@ impl Pipeline<'_> {
             return self.pool(&rings[index - 1], grid, [z, y], out, scratch);
         };
         let mut rows: Vec<&mut [f32]> = out
-            .chunks_exact_mut(grid.size[2] * layer.channels)
+            .chunks_exact_mut(grid.size[2] * layer.channels())
             .collect();
-        match &layer.reads {
-            Reads::Volume(stencil) => {
+        match layer {
+            Layer::Volume(stencil) => {
                 for (y, out) in (y..).zip(rows) {
                     self.level.run(StencilRow {
                         x,
@@ -267,8 +251,9 @@ impl Pipeline<'_> {
                     });
                 }
             }
-            Reads::Planes { conv, channels, .. } => {
-                let line = |z, y| plane_line(&rings[index - 1], [z, y], grid.size, *channels);
+            Layer::Planes(conv) => {
+                let read = grid.with_channels(conv.channels_in);
+                let line = |z, y| plane_line(&rings[index - 1], read, [z, y]);
                 conv.rows(self.level, [z, y], line, &mut rows, &mut scratch.conv);
                 if self.stem.activate {
                     for row in rows {
@@ -288,23 +273,12 @@ impl Pipeline<'_> {
         out: &mut [f32],
         scratch: &mut Scratch,
     ) {
-        let [depth, height, width] = grid.size;
-        let pooled_width = width.div_ceil(2);
-        let columns = self.projection.columns();
-        for (y, out) in (y..).zip(out.chunks_exact_mut(pooled_width * columns)) {
-            let lines: Vec<&[f32]> = windows_of(z, depth)
-                .flat_map(|z| windows_of(y, height).map(move |y| [z as isize, y as isize]))
-                .filter_map(|at| plane_line(ring, at, grid.size, grid.channels))
-                .collect();
-            scratch.pooled.resize(pooled_width * grid.channels, 0.0);
-            self.level.run(PoolLines {
-                lines: &lines,
-                channels: grid.channels,
-                tallest: &mut scratch.tallest,
-                out: &mut scratch.pooled,
-            });
+        let row_len = grid.size[2].div_ceil(2) * self.projection.columns();
+        for (y, out) in (y..).zip(out.chunks_exact_mut(row_len)) {
+            let line = |at| plane_line(ring, grid, at);
+            let pooled = scratch.pool.row(self.level, [z, y], grid, line);
             self.level.run(Product {
-                a: Broadcast::rows(&scratch.pooled, grid.channels),
+                a: Broadcast::rows(pooled, grid.channels),
                 b: &self.projection,
                 out,
                 store: Store::Plain,
@@ -325,15 +299,13 @@ fn add_tasks<'a>(
     }
 }
 
-/// The row of a layer at a depth and height, if it is inside.
-fn plane_line(
-    ring: &Ring,
-    [z, y]: [isize; 2],
-    [depth, height, width]: [usize; 3],
-    channels: usize,
-) -> Option<&[f32]> {
+/// The row at a depth and height of a layer whose output has this geometry, if it is inside.
+fn plane_line(ring: &Ring, geometry: Geometry, [z, y]: [isize; 2]) -> Option<&[f32]> {
+    let [depth, height, width] = geometry.size;
     let z = usize::try_from(z).ok().filter(|z| *z < depth)?;
-    let y = usize::try_from(y).ok().filter(|y| *y < height)?;
-    let row_len = width * channels;
-    Some(&ring[z % ring.len()][y * row_len..][..row_len])
+    let plane = Geometry {
+        size: [1, height, width],
+        ..geometry
+    };
+    plane.line(&ring[z % ring.len()], 0, [0, y])
 }

@@ -140,6 +140,41 @@ pub(super) fn max_pool(case: &Case, x: &[f32]) -> Vec<f32> {
     out
 }
 
+/// `rows · matrix`, row-major, `[steps, columns]`.
+pub(super) fn product(rows: &[f32], matrix: &[f32], columns: usize) -> Vec<f32> {
+    let steps = matrix.len() / columns;
+    rows.chunks_exact(steps)
+        .flat_map(|row| {
+            (0..columns).map(move |column| {
+                let weights = matrix[column..].iter().step_by(columns);
+                let products = row.iter().zip(weights);
+                products
+                    .map(|(value, weight)| f64::from(*value) * f64::from(*weight))
+                    .sum::<f64>() as f32
+            })
+        })
+        .collect()
+}
+
+/// A stem: the convolution of `first`, then others of `taps` taps with stride 1, each with weight and bias, pooled and
+/// projected.
+pub(super) fn stem(
+    first: &Case,
+    x: &[f32],
+    convs: &[(&[f32], &[f32])],
+    taps: usize,
+    projection: &[f32],
+) -> Vec<f32> {
+    let (mut grid, mut y) = (*first, x.to_vec());
+    for (weight, bias) in convs {
+        y = add(&dense_branches(&grid, &y, weight), bias);
+        grid.size = grid.size.map(|size| size.div_ceil(grid.stride));
+        (grid.channels, grid.taps, grid.stride) = (grid.channels_out, taps, 1);
+    }
+    let pooled = max_pool(&grid, &y);
+    product(&pooled, projection, projection.len() / grid.channels)
+}
+
 /// `erf` by its Taylor series (|x| < 3) or 1: slow and obvious.
 fn erf(x: f64) -> f64 {
     if x.abs() > 5.0 {

@@ -115,22 +115,17 @@ proptest! {
         let refinements = numbers(2 * 9 * channels * channels, seed ^ 2);
         let biases = numbers(3 * channels, seed ^ 3);
         let projection = numbers(channels * 5, seed ^ 4);
-        let mut y = formula::add(&formula::dense_branches(&first, &x, &weight), &biases[..channels]);
-        let grid = Case { size: size.map(|size| size.div_ceil(stride)), channels, taps: 3, stride: 1, ..first };
         let filters = |weight, taps, inputs| Filters { weight, taps, channels_in: inputs, channels_out: channels };
         let mut convs = vec![(filters(&weight[..], 7, 1), &biases[..channels])];
         for index in 0..2 {
             let weight = &refinements[index * 9 * channels * channels..][..9 * channels * channels];
             let bias = &biases[(index + 1) * channels..][..channels];
-            y = formula::add(&formula::dense_branches(&grid, &y, weight), bias);
             convs.push((filters(weight, 3, channels), bias));
         }
-        let pooled = formula::max_pool(&grid, &y);
+        let parts: Vec<(&[f32], &[f32])> = convs.iter().map(|(f, bias)| (f.weight, *bias)).collect();
+        let expected = formula::stem(&first, &x, &parts, 3, &projection);
         let stem = Stem { convs, projection: &projection, stride, activate: false };
         for level in Level::available() {
-            let panels = Panels::of(level, &projection, channels, 5);
-            let mut expected = vec![0.0; pooled.len() / channels * 5];
-            matmul(level, Broadcast::rows(&pooled, channels), &panels, &mut expected, Store::Plain);
             let found = stem.forward(level, &x, Geometry::of(&first.input_shape()));
             close("stem", level, &found, &expected)?;
         }
@@ -154,17 +149,16 @@ proptest! {
     ) {
         let (a, b) = (numbers(rows * steps, seed), numbers(steps * columns, seed ^ 1));
         let bias = numbers(columns, seed ^ 2);
-        let product = |transposed: bool| -> Vec<f32> {
-            let a = |row: usize, step: usize| if transposed { a[step * rows + row] } else { a[row * steps + step] };
-            (0..rows * columns)
-                .map(|index| {
-                    let (row, column) = (index / columns, index % columns);
-                    let products = (0..steps).map(|step| f64::from(a(row, step)) * f64::from(b[step * columns + column]));
-                    products.sum::<f64>() as f32
-                })
-                .collect()
+        let plain = match steps {
+            0 => vec![0.0; rows * columns],
+            _ => formula::product(&a, &b, columns),
         };
-        let plain = product(false);
+        // `a` read as `[steps, rows]`.
+        let turned: Vec<f32> = (0..rows).flat_map(|row| a[row.min(a.len())..].iter().step_by(rows).copied()).collect();
+        let over_rows = match steps {
+            0 => plain.clone(),
+            _ => formula::product(&turned, &b, columns),
+        };
         let biased: Vec<f32> = plain.iter().enumerate().map(|(index, p)| p + bias[index % columns]).collect();
         for level in Level::available() {
             let panels = Panels::of(level, &b, steps, columns);
@@ -172,7 +166,7 @@ proptest! {
             matmul(level, Broadcast::rows(&a, steps), &panels, &mut found, Store::Biased(&bias));
             close("product", level, &found, &biased)?;
             let found = matmul_over_rows(level, &a, &b, [steps, rows, columns]);
-            close("product over rows", level, &found, &product(true))?;
+            close("product over rows", level, &found, &over_rows)?;
         }
     }
 }

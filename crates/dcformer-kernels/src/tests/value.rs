@@ -253,33 +253,6 @@ fn a_stem_equals_its_parts() {
         let biases = integers(case.refinements * channels, 5);
         let projection = signs(channels * case.outputs, 6);
 
-        let mut grid = Case {
-            batch: first.batch,
-            ..*first
-        };
-        let mut y = formula::add(&formula::dense_branches(&grid, &x, &weight), &bias);
-        grid.size = grid.size.map(|size| size.div_ceil(4));
-        (grid.channels, grid.taps, grid.stride) = (channels, case.taps, 1);
-        for index in 0..case.refinements {
-            let weight = &refinements[index * len..][..len];
-            let branches = formula::dense_branches(&grid, &y, weight);
-            y = formula::add(&branches, &biases[index * channels..][..channels]);
-        }
-        let pooled = formula::max_pool(&grid, &y);
-        let expected: Vec<f32> = pooled
-            .chunks_exact(channels)
-            .flat_map(|row| {
-                let projection = &projection;
-                (0..case.outputs).map(move |o| {
-                    let weights = projection[o..].iter().step_by(case.outputs);
-                    let products = row.iter().zip(weights);
-                    products
-                        .map(|(v, w)| f64::from(*v) * f64::from(*w))
-                        .sum::<f64>() as f32
-                })
-            })
-            .collect();
-
         let filters = |weight, taps, inputs| dense_decomposed::cpu::Filters {
             weight,
             taps,
@@ -293,6 +266,9 @@ fn a_stem_equals_its_parts() {
                 &biases[index * channels..][..channels],
             ));
         }
+        let parts: Vec<(&[f32], &[f32])> =
+            convs.iter().map(|(f, bias)| (f.weight, *bias)).collect();
+        let expected = formula::stem(first, &x, &parts, case.taps, &projection);
         let stem = Stem {
             convs,
             projection: &projection,
@@ -398,16 +374,7 @@ fn a_pooled_projection_equals_pooling_and_a_product() {
         let x = integers(case.input_len(), 1);
         let weight = integers(case.channels * case.channels_out, 2);
         let pooled = formula::max_pool(case, &x);
-        let expected: Vec<f32> = pooled
-            .chunks_exact(case.channels)
-            .flat_map(|row| {
-                let weight = &weight;
-                (0..case.channels_out).map(move |o| {
-                    let column = weight[o..].iter().step_by(case.channels_out);
-                    row.iter().zip(column).map(|(v, w)| v * w).sum::<f32>()
-                })
-            })
-            .collect();
+        let expected = formula::product(&pooled, &weight, case.channels_out);
         let geometry = Geometry::of(&case.input_shape());
         equal(&max_pool::cpu::values(level, &x, geometry), &pooled)?;
         let found = max_pool::cpu::project(level, &x, &weight, case.channels_out, geometry);

@@ -9,7 +9,7 @@
 use burn::module::{Module, Param};
 use burn::nn::{Initializer, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
-use dcformer_kernels::{MixerMlp, StemWeights, gelu, max_pool, mixer_mlp, mlp, pool_project, stem};
+use dcformer_kernels::{MixerMlp, StemWeights, gelu, mixer_mlp, mlp, pool_project, stem};
 use serde::{Deserialize, Serialize};
 
 use super::cache::Cache;
@@ -198,9 +198,8 @@ impl DcformerEncoder {
             unreachable!("an encoder has four stages")
         };
         let entered = self.stem.forward_into(volume, first);
-        rest.iter().fold(first.mix(entered), |x, stage| {
-            stage.mix(pool_project(x, stage.projection_matrix()))
-        })
+        rest.iter()
+            .fold(first.mix(entered), |x, stage| stage.mix(stage.enter(x)))
     }
 
     /// Features after the stem and after each stage, finest first.
@@ -312,23 +311,18 @@ impl Stage {
     /// - input: `[batch, depth, height, width, channels_in]`
     /// - output: `[batch, ceil(depth / 2), ceil(height / 2), ceil(width / 2), channels_out]`
     fn forward(&self, x: Tensor<5>, statistics: Statistics) -> Tensor<5> {
-        let projected = self.project(max_pool(x));
+        let projected = self.enter(x);
         self.blocks
             .iter()
             .fold(projected, |x, block| block.forward(x, statistics))
     }
 
-    /// The pointwise convolution, as a matrix product over channels.
-    fn project(&self, x: Tensor<5>) -> Tensor<5> {
-        let [batch, depth, height, width, inputs] = x.dims();
-        let weight = self.projection_matrix();
-        let [_, outputs] = weight.dims();
-        x.reshape([batch * depth * height * width, inputs])
-            .matmul(weight)
-            .reshape([batch, depth, height, width, outputs])
+    /// Half the grid, and more channels.
+    fn enter(&self, x: Tensor<5>) -> Tensor<5> {
+        pool_project(x, self.projection_matrix())
     }
 
-    /// `[channels_in, channels_out]`
+    /// The pointwise convolution as a matrix product over channels: `[channels_in, channels_out]`.
     fn projection_matrix(&self) -> Tensor<2> {
         let weight = self.projection.val();
         let [outputs, inputs, ..] = weight.dims();
