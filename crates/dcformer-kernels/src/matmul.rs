@@ -231,9 +231,26 @@ impl Panels {
         panels
     }
 
-    /// [`of`](Self::of) another matrix, in the memory of this one.
-    pub(crate) fn refill(&mut self, level: Level, values: &[f32], steps: usize, columns: usize) {
-        self.repack(level, values, [steps, columns], [columns, 1]);
+    /// The panels of a row-major `[steps, columns]` matrix: itself where it is as wide as a panel, else packed into the
+    /// memory of these.
+    pub(crate) fn over<'a>(
+        &'a mut self,
+        level: Level,
+        values: &'a [f32],
+        steps: usize,
+        columns: usize,
+    ) -> PanelView<'a> {
+        let width = Self::width(level);
+        if columns != width {
+            self.repack(level, values, [steps, columns], [columns, 1]);
+            return self.view();
+        }
+        PanelView {
+            values: &values[..steps * columns],
+            steps,
+            columns,
+            width,
+        }
     }
 
     fn repack(
@@ -248,11 +265,6 @@ impl Panels {
         let packed = &mut self.values;
         // Whatever was there is overwritten, but for what fills up the last panel.
         packed.resize(columns.div_ceil(width) * steps * width, 0.0);
-        if columns == width && (step_stride, column_stride) == (columns, 1) {
-            // The matrix is its one panel.
-            packed.copy_from_slice(&values[..steps * columns]);
-            return;
-        }
         for (panel, packed) in packed.chunks_exact_mut((steps * width).max(1)).enumerate() {
             let first = panel * width;
             let here = width.min(columns - first);
@@ -299,6 +311,37 @@ impl Panels {
     /// The panels with the columns that each covers.
     #[inline(always)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = (std::ops::Range<usize>, &[f32])> {
+        self.view().iter()
+    }
+
+    fn view(&self) -> PanelView<'_> {
+        PanelView {
+            values: &self.values,
+            steps: self.steps,
+            columns: self.columns,
+            width: self.width,
+        }
+    }
+}
+
+/// [`Panels`] whose values lie elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PanelView<'a> {
+    values: &'a [f32],
+    steps: usize,
+    columns: usize,
+    width: usize,
+}
+
+impl<'a> PanelView<'a> {
+    /// Number of columns.
+    pub(crate) fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// The panels with the columns that each covers.
+    #[inline(always)]
+    pub(crate) fn iter(self) -> impl Iterator<Item = (std::ops::Range<usize>, &'a [f32])> {
         let (width, columns) = (self.width, self.columns);
         self.values
             .chunks_exact((self.steps * width).max(1))

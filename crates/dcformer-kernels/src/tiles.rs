@@ -1,5 +1,7 @@
 //! A grid cut into tiles: a few planes of a few rows, the unit of work of most kernels.
 
+use std::mem::MaybeUninit;
+
 use rayon::prelude::*;
 
 use crate::geometry::{Geometry, RowAt};
@@ -20,6 +22,33 @@ pub(crate) struct Tile {
 }
 
 impl Tile {
+    fn per_axis(geometry: Geometry, side: [usize; 2]) -> [usize; 2] {
+        let [depth, height, _] = geometry.size;
+        [depth.div_ceil(side[0]), height.div_ceil(side[1])]
+    }
+
+    fn per_volume(geometry: Geometry, side: [usize; 2]) -> usize {
+        Self::per_axis(geometry, side).iter().product()
+    }
+
+    /// The tile with this number: tiles along height follow each other, then along depth, then volumes.
+    fn of(geometry: Geometry, side: [usize; 2], index: usize) -> Self {
+        let [depth, height, _] = geometry.size;
+        let [planes, rows] = Self::per_axis(geometry, side);
+        let at = [index / rows % planes * side[0], index % rows * side[1]];
+        Self {
+            volume: index / (planes * rows),
+            at,
+            size: [side[0].min(depth - at[0]), side[1].min(height - at[1])],
+        }
+    }
+
+    /// The number of the tile that has this row.
+    fn index_of(geometry: Geometry, side: [usize; 2], row: RowAt) -> usize {
+        let [planes, rows] = Self::per_axis(geometry, side);
+        (row.volume * planes + row.z / side[0]) * rows + row.y / side[1]
+    }
+
     /// The rows of the tile, plane by plane.
     pub(crate) fn rows(self) -> impl Iterator<Item = RowAt> {
         let Self { volume, at, size } = self;
@@ -35,8 +64,7 @@ impl Tile {
 
 /// Planes and rows of the tiles of a grid: smaller where there would be few. It depends on the grid alone.
 pub(crate) fn side(geometry: Geometry) -> [usize; 2] {
-    let [depth, height, _] = geometry.size;
-    let tiles = |[z, y]: [usize; 2]| geometry.batch * depth.div_ceil(z) * height.div_ceil(y);
+    let tiles = |side| geometry.batch * Tile::per_volume(geometry, side);
     [
         [SIDE, SIDE],
         [SIDE / 2, SIDE],
@@ -48,40 +76,59 @@ pub(crate) fn side(geometry: Geometry) -> [usize; 2] {
     .unwrap_or([1, 1])
 }
 
-/// Cuts a grid into tiles of `side` planes and rows and gives each to `work` with its rows of `out`, on all threads. The
+/// Computes `N` grids of values tile by tile, on all threads: `work` fills the rows of a tile, which are zeros before. Its
 /// results are in the order of the tiles.
-pub(crate) fn map_tiles<T, R: Send>(
-    out: &mut [f32],
+///
+/// A row is cleared when its tile's turn comes, while it is on its way to the cache anyway: a pass over memory less than
+/// clearing the grids first.
+pub(crate) fn map_tiles<T, R: Send, const N: usize>(
     geometry: Geometry,
     side: [usize; 2],
     init: impl Fn() -> T + Sync + Send,
-    work: impl Fn(&mut T, Tile, &mut [&mut [f32]]) -> R + Sync + Send,
-) -> Vec<R> {
-    if out.is_empty() {
-        return Vec::new();
+    work: impl Fn(&mut T, Tile, [&mut [&mut [f32]]; N]) -> R + Sync + Send,
+) -> ([Vec<f32>; N], Vec<R>) {
+    let len = geometry.len();
+    let mut grids: [Vec<f32>; N] = std::array::from_fn(|_| Vec::with_capacity(len));
+    if len == 0 {
+        return (grids, Vec::new());
     }
-    let [depth, height, _] = geometry.size;
-    let per_axis = [depth.div_ceil(side[0]), height.div_ceil(side[1])];
-    let mut all: Vec<(Tile, Vec<&mut [f32]>)> = (0..geometry.batch * per_axis[0] * per_axis[1])
-        .map(|index| {
-            let at = [
-                index / per_axis[1] % per_axis[0] * side[0],
-                index % per_axis[1] * side[1],
-            ];
-            let tile = Tile {
-                volume: index / (per_axis[0] * per_axis[1]),
-                at,
-                size: [side[0].min(depth - at[0]), side[1].min(height - at[1])],
-            };
-            (tile, Vec::with_capacity(tile.size[0] * tile.size[1]))
+    let tiles = grids
+        .each_mut()
+        .map(|grid| cut(&mut grid.spare_capacity_mut()[..len], geometry, side));
+    let mut of_tile: Vec<[Vec<&mut [MaybeUninit<f32>]>; N]> = Vec::new();
+    let mut tiles = tiles.map(Vec::into_iter);
+    for _tile in 0..tiles.first().map_or(0, ExactSizeIterator::len) {
+        of_tile.push(tiles.each_mut().map(|rows| rows.next().expect("as many")));
+    }
+    let results = of_tile
+        .into_par_iter()
+        .enumerate()
+        .map_init(init, |state, (index, rows)| {
+            let mut rows = rows.map(|rows| rows.into_iter().map(zeroed).collect::<Vec<_>>());
+            let rows = rows.each_mut().map(Vec::as_mut_slice);
+            work(state, Tile::of(geometry, side, index), rows)
         })
         .collect();
-    for (index, row) in out.chunks_exact_mut(geometry.row_len()).enumerate() {
-        let RowAt { volume, z, y } = geometry.row(index);
-        let tile = (volume * per_axis[0] + z / side[0]) * per_axis[1] + y / side[1];
-        all[tile].1.push(row);
+    for grid in &mut grids {
+        // SAFETY: the capacity is `len` at least. Every value lies in a row of a tile, and each tile was visited, whose rows
+        // were cleared: a panic in one would have left this function.
+        unsafe { grid.set_len(len) };
     }
-    all.into_par_iter()
-        .map_init(init, |state, (tile, mut rows)| work(state, tile, &mut rows))
-        .collect()
+    (grids, results)
+}
+
+fn zeroed(row: &mut [MaybeUninit<f32>]) -> &mut [f32] {
+    row.fill(MaybeUninit::new(0.0));
+    // SAFETY: the line above wrote every value.
+    unsafe { row.assume_init_mut() }
+}
+
+/// The rows of a grid, tile by tile.
+fn cut<V>(grid: &mut [V], geometry: Geometry, side: [usize; 2]) -> Vec<Vec<&mut [V]>> {
+    let mut tiles: Vec<Vec<&mut [V]>> = Vec::new();
+    tiles.resize_with(geometry.batch * Tile::per_volume(geometry, side), Vec::new);
+    for (index, row) in grid.chunks_exact_mut(geometry.row_len()).enumerate() {
+        tiles[Tile::index_of(geometry, side, geometry.row(index))].push(row);
+    }
+    tiles
 }

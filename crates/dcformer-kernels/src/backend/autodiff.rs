@@ -86,19 +86,31 @@ impl Backward<Flex, 4> for DenseNorm {
             Values::of(&operands.weight),
             Values::of(&operands.gamma),
         );
-        let out = dense_decomposed::cpu::norm_backward(
-            Level::current(),
+        let (level, geometry) = (Level::current(), Geometry::of(&operands.x.shape()));
+        let filters = dense_filters(&weight, &operands.weight.shape());
+        let out = dense_decomposed::training::norm_backward(
+            level,
             &x,
-            dense_filters(&weight, &operands.weight.shape()),
+            filters,
             &gamma,
             &saved.statistics(),
             saved.epsilon,
             &Values::of(&gradient),
-            Geometry::of(&operands.x.shape()),
+            geometry,
             saved.stride,
-            x_node.is_some(),
         );
-        register!(grads, x_node, out.x, operands.x.shape());
+        // The largest buffer of the backward pass makes room for the next.
+        drop(gradient);
+        if let Some(node) = x_node {
+            let of_x = dense_decomposed::training::input_gradient(
+                level,
+                &out.branches,
+                filters,
+                geometry,
+                saved.stride,
+            );
+            grads.register::<Flex>(node.id, tensor(of_x, operands.x.shape()));
+        }
         register!(grads, weight_node, out.weight, operands.weight.shape());
         register!(grads, gamma_node, out.gamma, operands.gamma.shape());
         register!(grads, beta_node, out.beta, operands.gamma.shape());

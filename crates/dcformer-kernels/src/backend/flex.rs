@@ -138,7 +138,7 @@ impl KernelOps for Flex {
         let (gamma, beta) = (Values::of(&gamma), Values::of(&beta));
         let filters = dense_filters(&weights, &weight.shape());
         let affine = [&*gamma, &*beta];
-        let (out, statistics) = dense_decomposed::cpu::norm(
+        let (out, statistics) = dense_decomposed::training::norm(
             Level::current(),
             &values,
             filters,

@@ -6,20 +6,13 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
-use super::measure::Measure;
-use super::stencil::{self, Part, Stencil};
-use super::winograd::{self, Lines, Strip, Transformed, WinogradLines};
-use crate::depthwise_decomposed::cpu::Gradients;
-use crate::geometry::{Geometry, RowAt, rows_per_partial};
-use crate::matmul::{
-    Broadcast, Panels, Store, Target, multiply_tile, store_tile, sum_in_order, with_tile_rows,
-};
-use crate::memory::zeros;
+use super::stencil::{Part, Stencil, StencilRow};
+use super::winograd::{self, Transformed};
+use crate::geometry::Geometry;
+use crate::matmul::{Broadcast, Panels, Store, Target, multiply_tile, store_tile, with_tile_rows};
 use crate::simd::{Kernel, LINE, Level, Simd};
-use crate::statistics::{Moments, NormBackward, Statistics, add_to};
-use crate::tiles::Tile;
+use crate::statistics::add_to;
+use crate::tiles::{Tile, map_tiles, side};
 
 /// Filters of the three branches, `[3, taps, channels_in, channels_out]`.
 #[derive(Clone, Copy, Debug)]
@@ -163,13 +156,6 @@ pub(crate) struct RowConv<'a> {
     transformed: Option<[Transformed; 2]>,
 }
 
-/// Room that a thread uses again.
-#[derive(Debug, Default)]
-pub(crate) struct RowScratch {
-    border: Vec<f32>,
-    tile: Vec<f32>,
-}
-
 impl<'a> RowConv<'a> {
     pub(crate) fn new(
         level: Level,
@@ -207,32 +193,14 @@ impl<'a> RowConv<'a> {
         [z, y]: [usize; 2],
         line: impl Fn(isize, isize) -> Option<&'b [f32]>,
         out: &mut [&mut [f32]],
-        scratch: &mut RowScratch,
+        scratch: &mut Vec<f32>,
     ) {
         let mut store = Store::Biased(self.bias);
-        if let Some([height, width]) = &self.transformed {
-            let (plane, first) = (z as isize, y as isize);
-            let strip = Strip {
-                lines: std::array::from_fn(|input| line(plane, first + input as isize - 1)),
-                first: 0,
-                count: out.len(),
-            };
-            let across = Lines::Across {
-                strips: vec![strip],
-                stride: 1,
-            };
-            let along = (0..out.len()).filter_map(|row| line(plane, first + row as isize));
-            let along = Lines::Along(along.collect());
-            for (weights, lines) in [(height, &across), (width, &along)] {
-                level.run(WinogradLines {
-                    weights,
-                    channels_in: self.channels_in,
-                    width: out[0].len() / self.channels_out,
-                    lines,
-                    out,
-                    scratch: &mut scratch.tile,
-                    store,
-                });
+        if let Some(transformed) = &self.transformed {
+            let near = |[dz, dy]: [isize; 2]| line(z as isize + dz, y as isize + dy);
+            let (size, channels) = ([1, out.len()], self.channels_in);
+            for (axis, weights) in (1..).zip(transformed) {
+                weights.tile(level, axis, size, &near, channels, out, scratch, store);
                 store = Store::Add;
             }
         }
@@ -243,9 +211,176 @@ impl<'a> RowConv<'a> {
                 channels_in: self.channels_in,
                 channels_out: self.channels_out,
             };
-            row.convolve(level, &self.taps, &line, out, &mut scratch.border, store);
+            row.convolve(level, &self.taps, &line, out, scratch, store);
         }
     }
+}
+
+/// A convolution in the way that suits its sizes, computed tile by tile.
+#[derive(Debug)]
+pub(super) struct TileConv {
+    way: Way,
+    /// Of the input.
+    geometry: Geometry,
+    stride: usize,
+    channels_out: usize,
+}
+
+#[derive(Debug)]
+enum Way {
+    /// One channel: there is nothing to sum over within a tap.
+    Stencil(Stencil),
+    /// Three taps along an axis by fewer products.
+    Transformed { axis: usize, weights: Transformed },
+    /// Taps as they are.
+    Taps(Vec<Tap>),
+}
+
+impl TileConv {
+    /// One branch; with `flipped` from the gradient of its output to that of its input.
+    pub(super) fn branch(
+        level: Level,
+        filters: Filters<'_>,
+        branch: usize,
+        flipped: bool,
+        geometry: Geometry,
+        stride: usize,
+    ) -> Self {
+        let pays = winograd::pays(geometry.size[branch], filters.taps, filters.channels());
+        let channels_out = if flipped {
+            filters.channels_in
+        } else {
+            filters.channels_out
+        };
+        let way = if geometry.channels == 1 && !flipped {
+            let parts = [Part::branch(filters, branch)];
+            Way::Stencil(Stencil::new(level, &parts, channels_out, geometry, stride))
+        } else if stride == 1 && pays {
+            let (matrices, sizes) = branch_matrices(filters, branch, flipped);
+            Way::Transformed {
+                axis: branch,
+                weights: Transformed::new(level, &matrices, sizes),
+            }
+        } else {
+            Way::Taps(branch_taps(level, filters, branch, flipped))
+        };
+        Self {
+            way,
+            geometry,
+            stride,
+            channels_out,
+        }
+    }
+
+    /// Convolutions whose sum is that of the three branches, with the bias.
+    fn all(
+        level: Level,
+        filters: Filters<'_>,
+        bias: &[f32],
+        geometry: Geometry,
+        stride: usize,
+    ) -> Vec<Self> {
+        let pays =
+            |axis: usize| winograd::pays(geometry.size[axis], filters.taps, filters.channels());
+        let channels_out = filters.channels_out;
+        let way = if geometry.channels == 1 {
+            let parts = [Part::decomposed(filters, bias)];
+            Way::Stencil(Stencil::new(level, &parts, channels_out, geometry, stride))
+        } else if stride == 1 && (0..3).all(pays) {
+            return (0..3)
+                .map(|branch| Self::branch(level, filters, branch, false, geometry, stride))
+                .collect();
+        } else {
+            let merged = merge_centres(filters);
+            let merged = Filters {
+                weight: &merged,
+                ..filters
+            };
+            Way::Taps(merged_taps(level, merged, 0..3))
+        };
+        vec![Self {
+            way,
+            geometry,
+            stride,
+            channels_out,
+        }]
+    }
+
+    /// Of the output.
+    pub(super) fn out_geometry(&self) -> Geometry {
+        self.geometry
+            .strided(self.stride)
+            .with_channels(self.channels_out)
+    }
+
+    /// The rows of a tile of the output. The bias of a stencil is its own; it replaces what is there.
+    pub(super) fn tile(
+        &self,
+        level: Level,
+        x: &[f32],
+        tile: Tile,
+        out: &mut [&mut [f32]],
+        scratch: &mut Vec<f32>,
+        store: Store<'_>,
+    ) {
+        let Self {
+            geometry, stride, ..
+        } = *self;
+        match &self.way {
+            Way::Stencil(stencil) => {
+                debug_assert!(!matches!(store, Store::Add));
+                let volume = geometry.len() / geometry.batch;
+                for (row, out) in tile.rows().zip(out) {
+                    level.run(StencilRow {
+                        x: &x[row.volume * volume..][..volume],
+                        stencil,
+                        at: [row.z, row.y],
+                        out,
+                        activate: false,
+                    });
+                }
+            }
+            Way::Transformed { axis, weights } => {
+                let line = |[z, y]: [isize; 2]| {
+                    let at = [tile.at[0] as isize + z, tile.at[1] as isize + y];
+                    geometry.line(x, tile.volume, at)
+                };
+                let channels = geometry.channels;
+                weights.tile(
+                    level, *axis, tile.size, &line, channels, out, scratch, store,
+                );
+            }
+            Way::Taps(taps) => {
+                for (row, out) in tile.rows().zip(out) {
+                    let line = |z, y| geometry.line(x, row.volume, [z, y]);
+                    let row = SourceRow {
+                        at: [row.z, row.y],
+                        stride,
+                        channels_in: geometry.channels,
+                        channels_out: self.channels_out,
+                    };
+                    row.convolve(level, taps, &line, out, scratch, store);
+                }
+            }
+        }
+    }
+}
+
+/// The sum of convolutions of one output size, each of its own values.
+pub(super) fn sum(level: Level, terms: &[(&TileConv, &[f32])], first: Store<'_>) -> Vec<f32> {
+    for (conv, x) in terms {
+        assert_eq!(x.len(), conv.geometry.len());
+    }
+    let geometry = terms[0].0.out_geometry();
+    let work = |scratch: &mut Vec<f32>, tile: Tile, [out]: [&mut [&mut [f32]]; 1]| {
+        let mut store = first;
+        for (conv, x) in terms {
+            conv.tile(level, x, tile, out, scratch, store);
+            store = Store::Add;
+        }
+    };
+    let ([out], _) = map_tiles(geometry, side(geometry), Vec::new, work);
+    out
 }
 
 /// See [`dense_decomposed_conv`](super::dense_decomposed_conv); `geometry` is the input's.
@@ -257,123 +392,10 @@ pub(crate) fn conv(
     geometry: Geometry,
     stride: usize,
 ) -> Vec<f32> {
-    let out = geometry.strided(stride).with_channels(filters.channels_out);
-    let mut values = zeros(out.len());
-    if geometry.channels == 1 {
-        let parts = [Part::decomposed(filters, bias)];
-        let stencil = Stencil::new(level, &parts, filters.channels_out, geometry, stride);
-        stencil::convolve(level, x, &stencil, geometry, &mut values, Measure::Nothing);
-        return values;
-    }
-    let store = Store::Biased(bias);
-    let pays = |axis: usize| winograd::pays(geometry.size[axis], filters.taps, filters.channels());
-    if stride == 1 && (0..3).all(pays) {
-        for (branch, store) in (0..3).zip([store, Store::Add, Store::Add]) {
-            convolve_branch(
-                level,
-                x,
-                filters,
-                branch,
-                false,
-                geometry,
-                1,
-                &mut values,
-                store,
-                Measure::Nothing,
-            );
-        }
-    } else {
-        let merged = merge_centres(filters);
-        let merged = Filters {
-            weight: &merged,
-            ..filters
-        };
-        let taps = merged_taps(level, merged, 0..3);
-        convolve(
-            level,
-            x,
-            &taps,
-            geometry,
-            stride,
-            &mut values,
-            store,
-            Measure::Nothing,
-        );
-    }
-    values
+    let convs = TileConv::all(level, filters, bias, geometry, stride);
+    let terms: Vec<_> = convs.iter().map(|conv| (conv, x)).collect();
+    sum(level, &terms, Store::Biased(bias))
 }
-
-/// `out (+)= one branch of x`, or with `flipped` the gradient of the branch's input from that of its output, `x`.
-#[allow(
-    clippy::too_many_arguments,
-    reason = "an operation's operands and its variants"
-)]
-fn convolve_branch(
-    level: Level,
-    x: &[f32],
-    filters: Filters<'_>,
-    branch: usize,
-    flipped: bool,
-    geometry: Geometry,
-    stride: usize,
-    out: &mut [f32],
-    store: Store<'_>,
-    measure: Measure<'_>,
-) -> Moments {
-    if geometry.channels == 1 && !flipped {
-        debug_assert!(matches!(store, Store::Plain));
-        let parts = [Part::branch(filters, branch)];
-        let stencil = Stencil::new(level, &parts, filters.channels_out, geometry, stride);
-        stencil::convolve(level, x, &stencil, geometry, out, measure)
-    } else if stride == 1 && winograd::pays(geometry.size[branch], filters.taps, filters.channels())
-    {
-        let (matrices, sizes) = branch_matrices(filters, branch, flipped);
-        let weights = Transformed::new(level, &matrices, sizes);
-        winograd::convolve(level, x, &weights, branch, geometry, out, store, measure)
-    } else {
-        let taps = branch_taps(level, filters, branch, flipped);
-        convolve(level, x, &taps, geometry, stride, out, store, measure)
-    }
-}
-
-/// `out (+)= Σ_tap x shifted by the tap · its matrix`.
-#[allow(
-    clippy::too_many_arguments,
-    reason = "an operation's operands and its variants"
-)]
-fn convolve(
-    level: Level,
-    x: &[f32],
-    taps: &[Tap],
-    geometry: Geometry,
-    stride: usize,
-    out: &mut [f32],
-    store: Store<'_>,
-    measure: Measure<'_>,
-) -> Moments {
-    assert_eq!(x.len(), geometry.len());
-    let first = taps.first().expect("a convolution has a tap");
-    let out_geometry = geometry
-        .strided(stride)
-        .with_channels(first.panels.columns());
-    assert_eq!(out.len(), out_geometry.len());
-    let work = |border: &mut Vec<f32>, tile: Tile, rows: &mut [&mut [f32]]| {
-        for (row, out) in tile.rows().zip(rows.iter_mut()) {
-            let line = |z, y| geometry.line(x, row.volume, [z, y]);
-            let row = SourceRow {
-                at: [row.z, row.y],
-                stride,
-                channels_in: geometry.channels,
-                channels_out: out_geometry.channels,
-            };
-            row.convolve(level, taps, &line, out, border, store);
-        }
-    };
-    measure.of_tiles(level, out, out_geometry, [1, ROWS_PER_TASK], Vec::new, work)
-}
-
-/// Rows of one task.
-pub(super) const ROWS_PER_TASK: usize = 4;
 
 /// Voxels of an input row that a row of output reads, and the matrix they are multiplied with.
 #[derive(Clone, Copy, Debug)]
@@ -515,406 +537,4 @@ fn copy_or_zero(line: &[f32], from: isize, count: usize, channels: usize, to: &m
         let source = &line[first as usize * channels..last as usize * channels];
         to[(first - from) as usize * channels..][..source.len()].copy_from_slice(source);
     }
-}
-
-/// The normalised sum and the statistics of the three branches. One branch at a time: convolve, measure, add.
-pub(crate) fn norm(
-    level: Level,
-    x: &[f32],
-    filters: Filters<'_>,
-    [gamma, beta]: [&[f32]; 2],
-    epsilon: f64,
-    geometry: Geometry,
-    stride: usize,
-) -> (Vec<f32>, [Statistics; 3]) {
-    let out_geometry = geometry.strided(stride).with_channels(filters.channels_out);
-    let channels = filters.channels_out;
-    let mut out = zeros(out_geometry.len());
-    let mut branch_values = zeros(out_geometry.len());
-    let statistics = [0, 1, 2].map(|branch| {
-        let moments = convolve_branch(
-            level,
-            x,
-            filters,
-            branch,
-            false,
-            geometry,
-            stride,
-            &mut branch_values,
-            Store::Plain,
-            Measure::Squares,
-        );
-        let statistics = moments.statistics(out_geometry.voxels());
-        let of_branch = |table: &'_ [f32]| table[branch * channels..][..channels].to_vec();
-        let (factor, summand) = statistics.affine(&of_branch(gamma), &of_branch(beta), epsilon);
-        affine(
-            level,
-            &mut out,
-            &branch_values,
-            [Some(&factor), None, Some(&summand)],
-            true,
-        );
-        statistics
-    });
-    (out, statistics)
-}
-
-/// Gradients of [`norm`]; `needs_x` says whether the input's is wanted (the first layer's never is).
-#[allow(
-    clippy::too_many_arguments,
-    reason = "the operands of the forward pass, its state and the gradient"
-)]
-pub(crate) fn norm_backward(
-    level: Level,
-    x: &[f32],
-    filters: Filters<'_>,
-    gamma: &[f32],
-    statistics: &[Statistics; 3],
-    epsilon: f64,
-    gradient: &[f32],
-    geometry: Geometry,
-    stride: usize,
-    needs_x: bool,
-) -> Gradients {
-    let out_geometry = geometry.strided(stride).with_channels(filters.channels_out);
-    assert_eq!(gradient.len(), out_geometry.len());
-    let channels = filters.channels_out;
-    let mut out = Gradients {
-        x: if needs_x {
-            zeros(geometry.len())
-        } else {
-            Vec::new()
-        },
-        weight: Vec::with_capacity(filters.weight.len()),
-        gamma: Vec::with_capacity(3 * channels),
-        beta: Vec::with_capacity(3 * channels),
-    };
-    let mut branch_values = zeros(out_geometry.len());
-    for (branch, statistics) in statistics.iter().enumerate() {
-        let Moments {
-            sum: gradient_sum,
-            squares: products,
-        } = convolve_branch(
-            level,
-            x,
-            filters,
-            branch,
-            false,
-            geometry,
-            stride,
-            &mut branch_values,
-            Store::Plain,
-            Measure::Products(gradient),
-        );
-        let gamma = &gamma[branch * channels..][..channels];
-        let through = NormBackward::new(
-            statistics,
-            gamma,
-            epsilon,
-            out_geometry.voxels(),
-            &gradient_sum,
-            &products,
-        );
-        // From here on the buffer holds the gradient of the branch.
-        affine(
-            level,
-            &mut branch_values,
-            gradient,
-            [Some(&through.a), Some(&through.b), Some(&through.c)],
-            false,
-        );
-        out.gamma.extend_from_slice(&through.gamma);
-        out.beta.extend(gradient_sum.iter().map(|sum| *sum as f32));
-        out.weight.extend(weight_gradient(
-            level,
-            x,
-            &branch_values,
-            filters,
-            branch,
-            geometry,
-            stride,
-        ));
-        if needs_x && stride == 1 {
-            convolve_branch(
-                level,
-                &branch_values,
-                filters,
-                branch,
-                true,
-                out_geometry,
-                1,
-                &mut out.x,
-                Store::Add,
-                Measure::Nothing,
-            );
-        } else if needs_x {
-            add_strided_input_gradient(
-                &branch_values,
-                filters,
-                branch,
-                geometry,
-                stride,
-                &mut out.x,
-            );
-        }
-    }
-    out
-}
-
-/// Per channel, `target = a * source + b * target + c` (absent `b` is 0), plus `target` once more if `add`.
-fn affine(
-    level: Level,
-    target: &mut [f32],
-    source: &[f32],
-    [a, b, c]: [Option<&[f32]>; 3],
-    add: bool,
-) {
-    struct Affine<'a> {
-        target: &'a mut [f32],
-        source: &'a [f32],
-        table: &'a [Vec<f32>; 3],
-    }
-    impl Kernel for Affine<'_> {
-        type Output = ();
-        #[inline(always)]
-        fn run<S: Simd>(self, simd: S) {
-            let [a, b, c] = self.table;
-            let channels = a.len();
-            for (target, source) in self
-                .target
-                .chunks_exact_mut(channels)
-                .zip(self.source.chunks_exact(channels))
-            {
-                let mut channel = 0;
-                while channel < channels {
-                    let here = channel..(channel + S::LANES).min(channels);
-                    let old = simd.mul(
-                        simd.load_partial(&b[here.clone()]),
-                        simd.load_partial(&target[here.clone()]),
-                    );
-                    let old = simd.add(old, simd.load_partial(&c[here.clone()]));
-                    let a = simd.load_partial(&a[here.clone()]);
-                    let new = simd.mul_add(a, simd.load_partial(&source[here.clone()]), old);
-                    simd.store_partial(new, &mut target[here]);
-                    channel += S::LANES;
-                }
-            }
-        }
-    }
-    /// Voxels of one task.
-    const VOXELS: usize = 2048;
-    let channels = a.or(c).map_or(0, <[f32]>::len);
-    if channels == 0 {
-        return;
-    }
-    let column = |table: Option<&[f32]>, offset: f32| match table {
-        Some(table) => table.iter().map(|value| value + offset).collect(),
-        None => vec![offset; channels],
-    };
-    let table = [
-        column(a, 0.0),
-        column(b, if add { 1.0 } else { 0.0 }),
-        column(c, 0.0),
-    ];
-    target
-        .par_chunks_mut(VOXELS * channels)
-        .zip(source.par_chunks(VOXELS * channels))
-        .for_each(|(target, source)| {
-            level.run(Affine {
-                target,
-                source,
-                table: &table,
-            });
-        });
-}
-
-/// `[taps, channels_in, channels_out]` of one branch.
-fn weight_gradient(
-    level: Level,
-    x: &[f32],
-    gradient: &[f32],
-    filters: Filters<'_>,
-    branch: usize,
-    geometry: Geometry,
-    stride: usize,
-) -> Vec<f32> {
-    let out_geometry = geometry.strided(stride).with_channels(filters.channels_out);
-    let rows = out_geometry.rows();
-    let step = rows_per_partial(rows);
-    let len = filters.taps * filters.channels_in * filters.channels_out;
-    let partials: Vec<Vec<f32>> = (0..rows.div_ceil(step))
-        .into_par_iter()
-        .map(|partial| {
-            let mut sums = vec![0.0; len];
-            let mut panels = Panels::default();
-            for row in partial * step..((partial + 1) * step).min(rows) {
-                let line = &gradient[row * out_geometry.row_len()..][..out_geometry.row_len()];
-                panels.refill(level, line, out_geometry.size[2], filters.channels_out);
-                let row = out_geometry.row(row);
-                for tap in 0..filters.taps {
-                    let shift = filters.shift(branch, tap);
-                    let [z, y] = [row.z, row.y].map(|position| (position * stride) as isize);
-                    let at = [z + shift[0], y + shift[1]];
-                    let Some(line) = geometry.line(x, row.volume, at) else {
-                        continue;
-                    };
-                    let sums = &mut sums[tap * len / filters.taps..][..len / filters.taps];
-                    level.run(OuterProductRow {
-                        line,
-                        panels: &panels,
-                        sums,
-                        shift: shift[2],
-                        geometry,
-                        stride,
-                    });
-                }
-            }
-            sums
-        })
-        .collect();
-    let mut total = sum_in_order(partials);
-    total.resize(len, 0.0);
-    total
-}
-
-/// `sums[i][o] += Σ_voxel line[stride * voxel + shift][i] · gradient[voxel][o]` for one row.
-struct OuterProductRow<'a> {
-    line: &'a [f32],
-    panels: &'a Panels,
-    sums: &'a mut [f32],
-    shift: isize,
-    geometry: Geometry,
-    stride: usize,
-}
-
-impl Kernel for OuterProductRow<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let Self {
-            line,
-            panels,
-            sums,
-            shift,
-            geometry,
-            stride,
-        } = self;
-        let (channels, width) = (geometry.channels, geometry.size[2] as isize);
-        // Output voxels whose input voxel is inside the row.
-        let stride_signed = stride as isize;
-        let from = (-shift).max(0).div_ceil_signed(stride_signed);
-        let to = (width - shift)
-            .max(0)
-            .div_ceil_signed(stride_signed)
-            .min(width.div_ceil_signed(stride_signed));
-        if from >= to {
-            return;
-        }
-        let (from, steps) = (from as usize, (to - from) as usize);
-        let first = ((from * stride) as isize + shift) as usize * channels;
-        for (columns, panel) in panels.iter() {
-            let panel = &panel[from * 2 * S::LANES..];
-            let mut channel = 0;
-            while channel < channels {
-                let broadcast = Broadcast {
-                    values: &line[first + channel..],
-                    row_stride: 1,
-                    step_stride: stride * channels,
-                };
-                let target = Target {
-                    out: &mut *sums,
-                    row: channel,
-                    stride: panels.columns(),
-                    columns: columns.clone(),
-                };
-                channel += with_tile_rows!(S, channels - channel, |ROWS| add_product::<S, ROWS>(
-                    simd, broadcast, panel, steps, target
-                ));
-            }
-        }
-    }
-}
-
-#[inline(always)]
-fn add_product<S: Simd, const ROWS: usize>(
-    simd: S,
-    broadcast: Broadcast<'_>,
-    panel: &[f32],
-    steps: usize,
-    target: Target<'_>,
-) -> usize {
-    let mut sums = [[simd.splat(0.0); 2]; ROWS];
-    multiply_tile(simd, &mut sums, broadcast, panel, steps);
-    store_tile(simd, &sums, target, Store::Add);
-    ROWS
-}
-
-/// Division rounded up for a non-negative numerator; `isize::div_ceil` is not stable.
-trait DivCeilSigned {
-    fn div_ceil_signed(self, divisor: isize) -> isize;
-}
-
-impl DivCeilSigned for isize {
-    #[inline(always)]
-    fn div_ceil_signed(self, divisor: isize) -> isize {
-        (self + divisor - 1) / divisor
-    }
-}
-
-/// Gradient of the input through a strided branch, plainly: wanted for saliency maps and tests only, never in training.
-fn add_strided_input_gradient(
-    gradient: &[f32],
-    filters: Filters<'_>,
-    branch: usize,
-    geometry: Geometry,
-    stride: usize,
-    out: &mut [f32],
-) {
-    let out_geometry = geometry.strided(stride).with_channels(filters.channels_out);
-    let channels = filters.channels_out;
-    if geometry.row_len() == 0 {
-        return;
-    }
-    out.par_chunks_mut(geometry.row_len())
-        .enumerate()
-        .for_each(|(row, out)| {
-            let row = geometry.row(row);
-            for (position, out) in out.chunks_exact_mut(geometry.channels).enumerate() {
-                for tap in 0..filters.taps {
-                    let shift = filters.shift(branch, tap);
-                    let mut voxel = [0; 3];
-                    let reached =
-                        [row.z, row.y, position]
-                            .into_iter()
-                            .enumerate()
-                            .all(|(axis, at)| {
-                                let Some(at) = at.checked_add_signed(-shift[axis]) else {
-                                    return false;
-                                };
-                                voxel[axis] = at / stride;
-                                at % stride == 0 && voxel[axis] < out_geometry.size[axis]
-                            });
-                    if !reached {
-                        continue;
-                    }
-                    let start = out_geometry.start(RowAt {
-                        volume: row.volume,
-                        z: voxel[0],
-                        y: voxel[1],
-                    });
-                    let gradient = &gradient[start + voxel[2] * channels..][..channels];
-                    for (out, weight) in out
-                        .iter_mut()
-                        .zip(filters.matrix(branch, tap).chunks_exact(channels))
-                    {
-                        *out += gradient
-                            .iter()
-                            .zip(weight)
-                            .map(|(gradient, weight)| gradient * weight)
-                            .sum::<f32>();
-                    }
-                }
-            }
-        });
 }

@@ -4,13 +4,11 @@ use crate::depthwise_decomposed::cpu::add_lanes;
 use crate::geometry::Geometry;
 use crate::simd::{Kernel, Level, Simd};
 use crate::statistics::Moments;
-use crate::tiles::{Tile, map_tiles};
+use crate::tiles::Tile;
 
 /// What to sum over the output of a convolution, per channel.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Measure<'a> {
-    /// Nothing.
-    Nothing,
     /// Values and their squares.
     Squares,
     /// These values, of the output's shape, and their products with the output.
@@ -18,38 +16,20 @@ pub(crate) enum Measure<'a> {
 }
 
 impl Measure<'_> {
-    /// Computes `out` tile by tile with `work`, which fills the rows of one, and sums what is asked for in their order.
-    pub(crate) fn of_tiles<T>(
+    /// Over the rows of one tile.
+    pub(super) fn of_tile(
         self,
         level: Level,
-        out: &mut [f32],
+        tile: Tile,
+        rows: &[&mut [f32]],
         geometry: Geometry,
-        side: [usize; 2],
-        init: impl Fn() -> T + Sync + Send,
-        work: impl Fn(&mut T, Tile, &mut [&mut [f32]]) + Sync + Send,
     ) -> Moments {
-        let tiles = map_tiles(out, geometry, side, init, |state, tile, rows| {
-            work(state, tile, rows);
-            self.of_tile(level, tile, rows, geometry)
-        });
-        let mut total = Moments::zero(geometry.channels);
-        for tile in &tiles {
-            total.add(tile);
-        }
-        total
-    }
-
-    /// Over the rows of one tile.
-    fn of_tile(self, level: Level, tile: Tile, rows: &[&mut [f32]], geometry: Geometry) -> Moments {
         let channels = geometry.channels;
         let mut moments = Moments::zero(channels);
-        if matches!(self, Measure::Nothing) {
-            return moments;
-        }
         for (row, u) in tile.rows().zip(rows) {
             let a = match self {
                 Measure::Products(values) => &values[geometry.start(row)..][..u.len()],
-                _ => &**u,
+                Measure::Squares => &**u,
             };
             level.run(Sums {
                 a,

@@ -4,6 +4,7 @@ pub(crate) mod cpu;
 pub(crate) mod measure;
 pub(crate) mod reference;
 pub(crate) mod stencil;
+pub(crate) mod training;
 pub(crate) mod winograd;
 
 use burn::backend::Dispatch;

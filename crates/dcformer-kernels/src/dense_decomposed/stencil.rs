@@ -11,15 +11,13 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::cpu::{Filters, ROWS_PER_TASK};
-use super::measure::Measure;
+use super::cpu::Filters;
 use crate::geometry::Geometry;
 use crate::matmul::{
     Panels, Places, Store, Target, multiply_scattered_tile, store_tile, with_tile_rows,
 };
 use crate::simd::{Kernel, LINE, Level, Simd};
-use crate::statistics::{Moments, add_to};
-use crate::tiles::Tile;
+use crate::statistics::add_to;
 
 /// Lines of each row that a tile asks for ahead: those that the widest tile of stride 4 reads.
 const LINES_AHEAD: usize = 3;
@@ -257,35 +255,6 @@ impl ZoneStencil {
             bias,
         }
     }
-}
-
-/// `out = x * stencil` over all voxels, with its bias.
-pub(crate) fn convolve(
-    level: Level,
-    x: &[f32],
-    stencil: &Stencil,
-    geometry: Geometry,
-    out: &mut [f32],
-    measure: Measure<'_>,
-) -> Moments {
-    assert_eq!(x.len(), geometry.len());
-    let out_geometry = geometry
-        .strided(stencil.stride)
-        .with_channels(stencil.channels_out());
-    assert_eq!(out.len(), out_geometry.len());
-    let volume = geometry.len() / geometry.batch.max(1);
-    let work = |(): &mut (), tile: Tile, rows: &mut [&mut [f32]]| {
-        for (row, out) in tile.rows().zip(rows.iter_mut()) {
-            level.run(StencilRow {
-                x: &x[row.volume * volume..][..volume],
-                stencil,
-                at: [row.z, row.y],
-                out,
-                activate: false,
-            });
-        }
-    };
-    measure.of_tiles(level, out, out_geometry, [1, ROWS_PER_TASK], || (), work)
 }
 
 /// One row of output.

@@ -13,12 +13,8 @@
 //! The products are the register tiles of all dense work, twelve groups of four outputs high; `v` and `m` of a tile stay
 //! in the first-level cache.
 
-use super::measure::Measure;
-use crate::geometry::Geometry;
 use crate::matmul::{Broadcast, Panels, Store, multiply_tile, with_tile_rows};
 use crate::simd::{Kernel, Level, MAX_LANES, Simd};
-use crate::statistics::Moments;
-use crate::tiles::Tile;
 
 /// Outputs of a group.
 pub(crate) const OUTPUTS: usize = 4;
@@ -64,11 +60,67 @@ impl Transformed {
     fn channels_out(&self) -> usize {
         self.products[0].columns()
     }
+
+    /// The convolution along `axis` of the rows of a tile, at most [`OUTPUTS`] planes for the first axis and as many rows for
+    /// the second. `line` gives the rows of the input by plane and row, the tile's first being `[0, 0]`; `None` outside the volume.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "an operation's operands and its variants"
+    )]
+    pub(crate) fn tile<'a>(
+        &self,
+        level: Level,
+        axis: usize,
+        [planes, rows]: [usize; 2],
+        line: &impl Fn([isize; 2]) -> Option<&'a [f32]>,
+        channels_in: usize,
+        out: &mut [&mut [f32]],
+        scratch: &mut Vec<f32>,
+        store: Store<'_>,
+    ) {
+        let across = |count: usize, at: [usize; 2]| {
+            let lines = std::array::from_fn(|input| {
+                let mut at = at.map(|at| at as isize);
+                at[axis] += input as isize - 1;
+                line(at)
+            });
+            let first = at[0] * rows + at[1];
+            Strip {
+                lines,
+                first,
+                count,
+            }
+        };
+        let lines = match axis {
+            0 => Lines::Across {
+                strips: (0..rows).map(|y| across(planes, [0, y])).collect(),
+                stride: rows,
+            },
+            1 => Lines::Across {
+                strips: (0..planes).map(|z| across(rows, [z, 0])).collect(),
+                stride: 1,
+            },
+            _ => Lines::Along(
+                (0..planes as isize)
+                    .flat_map(|z| (0..rows as isize).filter_map(move |y| line([z, y])))
+                    .collect(),
+            ),
+        };
+        level.run(WinogradLines {
+            weights: self,
+            channels_in,
+            width: out[0].len() / self.channels_out(),
+            lines: &lines,
+            out,
+            scratch,
+            store,
+        });
+    }
 }
 
 /// Lines of input and output whose groups are computed together.
 #[derive(Debug)]
-pub(crate) enum Lines<'a> {
+enum Lines<'a> {
     /// Groups along the width: line `i` of input gives line `i` of output.
     Along(Vec<&'a [f32]>),
     /// Groups across lines: six lines of input (`None` outside the volume) give up to four of output, whose indices follow
@@ -82,24 +134,24 @@ pub(crate) enum Lines<'a> {
 
 /// Six lines and what they give.
 #[derive(Debug)]
-pub(crate) struct Strip<'a> {
-    pub(crate) lines: [Option<&'a [f32]>; INPUTS],
+struct Strip<'a> {
+    lines: [Option<&'a [f32]>; INPUTS],
     /// Index of the first line of output, and how many there are.
-    pub(crate) first: usize,
-    pub(crate) count: usize,
+    first: usize,
+    count: usize,
 }
 
 /// The convolution of some lines.
-pub(crate) struct WinogradLines<'a, 'b, 'c> {
-    pub(crate) weights: &'a Transformed,
-    pub(crate) channels_in: usize,
-    pub(crate) width: usize,
-    pub(crate) lines: &'a Lines<'a>,
+struct WinogradLines<'a, 'b, 'c> {
+    weights: &'a Transformed,
+    channels_in: usize,
+    width: usize,
+    lines: &'a Lines<'a>,
     /// `[width, channels_out]` each.
-    pub(crate) out: &'b mut [&'c mut [f32]],
+    out: &'b mut [&'c mut [f32]],
     /// Room for a tile.
-    pub(crate) scratch: &'a mut Vec<f32>,
-    pub(crate) store: Store<'a>,
+    scratch: &'a mut Vec<f32>,
+    store: Store<'a>,
 }
 
 impl Kernel for WinogradLines<'_, '_, '_> {
@@ -303,72 +355,4 @@ fn inverse<S: Simd>(simd: S, from: &[f32], rows: usize) -> [S::F32; OUTPUTS] {
         simd.mul_add(simd.splat(4.0), far, near),
         simd.add(simd.mul_add(simd.splat(8.0), far_odd, near_odd), m[5]),
     ]
-}
-
-/// Three taps along one axis of a whole volume.
-#[allow(
-    clippy::too_many_arguments,
-    reason = "an operation's operands and its variants"
-)]
-pub(crate) fn convolve(
-    level: Level,
-    x: &[f32],
-    weights: &Transformed,
-    axis: usize,
-    geometry: Geometry,
-    out: &mut [f32],
-    store: Store<'_>,
-    measure: Measure<'_>,
-) -> Moments {
-    assert_eq!(x.len(), geometry.len());
-    let out_geometry = geometry.with_channels(weights.channels_out());
-    assert_eq!(out.len(), out_geometry.len());
-    let side = [[OUTPUTS, 2], [1, OUTPUTS], [1, OUTPUTS]][axis];
-    let work = |scratch: &mut Vec<f32>, tile: Tile, out: &mut [&mut [f32]]| {
-        let [planes, rows] = tile.size;
-        let line = |z: usize, y: usize, before: [usize; 2]| {
-            let z = (tile.at[0] + z) as isize - before[0] as isize;
-            let y = (tile.at[1] + y) as isize - before[1] as isize;
-            geometry.line(x, tile.volume, [z, y])
-        };
-        let lines = match axis {
-            0 => Lines::Across {
-                strips: (0..rows)
-                    .map(|y| Strip {
-                        lines: std::array::from_fn(|input| line(input, y, [1, 0])),
-                        first: y,
-                        count: planes,
-                    })
-                    .collect(),
-                stride: rows,
-            },
-            1 => Lines::Across {
-                strips: (0..planes)
-                    .map(|z| Strip {
-                        lines: std::array::from_fn(|input| line(z, input, [0, 1])),
-                        first: z * rows,
-                        count: rows,
-                    })
-                    .collect(),
-                stride: 1,
-            },
-            _ => Lines::Along(
-                tile.rows()
-                    .filter_map(|row| {
-                        geometry.line(x, row.volume, [row.z as isize, row.y as isize])
-                    })
-                    .collect(),
-            ),
-        };
-        level.run(WinogradLines {
-            weights,
-            channels_in: geometry.channels,
-            width: geometry.size[2],
-            lines: &lines,
-            out,
-            scratch,
-            store,
-        });
-    };
-    measure.of_tiles(level, out, out_geometry, side, Vec::new, work)
 }

@@ -7,7 +7,6 @@
 use super::cpu::Filters;
 use crate::geometry::{Geometry, RowAt};
 use crate::matmul::Panels;
-use crate::memory::zeros;
 use crate::simd::{Kernel, Level, Simd};
 use crate::tiles::{Tile, map_tiles, side};
 
@@ -285,21 +284,15 @@ pub(crate) fn conv(
 ) -> Vec<f32> {
     assert_eq!(x.len(), geometry.len());
     let filters = PaddedFilters::new(level, filters, bias);
-    let mut out = zeros(geometry.len());
-    map_tiles(
-        &mut out,
-        geometry,
-        side(geometry),
-        || (),
-        |(), tile, out| {
-            level.run(ConvolveTile {
-                x,
-                filters: &filters,
-                geometry,
-                tile,
-                out,
-            });
-        },
-    );
+    let work = |(): &mut (), tile, [out]: [&mut [&mut [f32]]; 1]| {
+        level.run(ConvolveTile {
+            x,
+            filters: &filters,
+            geometry,
+            tile,
+            out,
+        });
+    };
+    let ([out], _) = map_tiles(geometry, side(geometry), || (), work);
     out
 }

@@ -4,9 +4,8 @@ use crate::depthwise_decomposed::cpu::Filters;
 use crate::depthwise_decomposed::tile::{ConvolveTile, PaddedFilters};
 use crate::geometry::Geometry;
 use crate::matmul::{Broadcast, Panels, Product, Store};
-use crate::memory::zeros;
 use crate::simd::Level;
-use crate::tiles::{map_tiles, side};
+use crate::tiles::{Tile, map_tiles, side};
 
 /// The operands of one call.
 #[derive(Clone, Copy, Debug)]
@@ -41,48 +40,42 @@ impl MixerMlp<'_> {
         let voxels = (HIDDEN_VALUES / hidden.max(1))
             .clamp(24, 384)
             .next_multiple_of(24);
-        let mut out = zeros(geometry.len());
-        map_tiles(
-            &mut out,
-            geometry,
-            side(geometry),
-            Scratch::default,
-            |scratch, tile, out| {
-                let row_len = geometry.row_len();
-                scratch.mixed.resize(out.len() * row_len, 0.0);
-                let mut mixed: Vec<&mut [f32]> = scratch.mixed.chunks_exact_mut(row_len).collect();
-                level.run(ConvolveTile {
-                    x,
-                    filters: &filters,
-                    geometry,
-                    tile,
-                    out: &mut mixed,
+        let work = |scratch: &mut Scratch, tile: Tile, [out]: [&mut [&mut [f32]]; 1]| {
+            let row_len = geometry.row_len();
+            scratch.mixed.resize(out.len() * row_len, 0.0);
+            let mut mixed: Vec<&mut [f32]> = scratch.mixed.chunks_exact_mut(row_len).collect();
+            level.run(ConvolveTile {
+                x,
+                filters: &filters,
+                geometry,
+                tile,
+                out: &mut mixed,
+            });
+            for mixed in scratch.mixed.chunks_mut(voxels * channels) {
+                let rows = mixed.len() / channels;
+                scratch.hidden.resize(rows * hidden, 0.0);
+                level.run(Product {
+                    a: Broadcast::rows(mixed, channels),
+                    b: &w1,
+                    out: &mut scratch.hidden,
+                    store: Store::BiasedGelu(self.b1),
                 });
-                for mixed in scratch.mixed.chunks_mut(voxels * channels) {
-                    let rows = mixed.len() / channels;
-                    scratch.hidden.resize(rows * hidden, 0.0);
-                    level.run(Product {
-                        a: Broadcast::rows(mixed, channels),
-                        b: &w1,
-                        out: &mut scratch.hidden,
-                        store: Store::BiasedGelu(self.b1),
-                    });
-                    level.run(Product {
-                        a: Broadcast::rows(&scratch.hidden, hidden),
-                        b: &w2,
-                        out: mixed,
-                        store: Store::Biased(self.b2),
-                    });
+                level.run(Product {
+                    a: Broadcast::rows(&scratch.hidden, hidden),
+                    b: &w2,
+                    out: mixed,
+                    store: Store::Biased(self.b2),
+                });
+            }
+            let residual = scratch.mixed.chunks_exact(row_len);
+            for ((row, residual), out) in tile.rows().zip(residual).zip(out) {
+                let x = &x[geometry.start(row)..][..row_len];
+                for ((out, x), residual) in out.iter_mut().zip(x).zip(residual) {
+                    *out = x + residual;
                 }
-                let residual = scratch.mixed.chunks_exact(row_len);
-                for ((row, residual), out) in tile.rows().zip(residual).zip(out) {
-                    let x = &x[geometry.start(row)..][..row_len];
-                    for ((out, x), residual) in out.iter_mut().zip(x).zip(residual) {
-                        *out = x + residual;
-                    }
-                }
-            },
-        );
+            }
+        };
+        let ([out], _) = map_tiles(geometry, side(geometry), Scratch::default, work);
         out
     }
 }

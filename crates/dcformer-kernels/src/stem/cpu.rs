@@ -11,7 +11,7 @@
 use rayon::prelude::*;
 
 use super::compose::compose;
-use crate::dense_decomposed::cpu::{Filters, RowConv, RowScratch};
+use crate::dense_decomposed::cpu::{Filters, RowConv};
 use crate::dense_decomposed::stencil::{Part, Stencil, StencilRow};
 use crate::dense_decomposed::winograd;
 use crate::gelu;
@@ -159,7 +159,7 @@ struct Task<'a> {
 /// Room that a thread uses again.
 #[derive(Default)]
 struct Scratch {
-    conv: RowScratch,
+    conv: Vec<f32>,
     pool: PoolScratch,
 }
 

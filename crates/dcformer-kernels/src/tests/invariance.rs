@@ -3,7 +3,8 @@
 use burn::tensor::Device;
 
 use super::*;
-use crate::dense_decomposed::cpu::{Filters, norm, norm_backward};
+use crate::dense_decomposed::cpu::Filters;
+use crate::dense_decomposed::training::{input_gradient, norm, norm_backward};
 use crate::geometry::Geometry;
 use crate::simd::Level;
 use crate::{depthwise_decomposed, matmul};
@@ -43,9 +44,9 @@ fn the_number_of_threads_does_not_change_a_bit() {
             &gradient,
             geometry,
             1,
-            true,
         );
-        (y, out.x, out.weight, out.gamma, out.beta)
+        let of_x = input_gradient(level, &out.branches, filters, geometry, 1);
+        (y, of_x, out.weight, out.gamma, out.beta)
     };
     let one = on_threads(1, step);
     for threads in [2, 3, 5] {

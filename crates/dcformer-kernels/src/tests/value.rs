@@ -4,14 +4,14 @@ use burn::tensor::Device;
 
 use super::*;
 use crate::attention::cpu::Attention;
-use crate::dense_decomposed::measure::Measure;
-use crate::dense_decomposed::winograd::{self, Transformed};
+use crate::dense_decomposed::winograd::Transformed;
 use crate::geometry::Geometry;
 use crate::matmul::Store;
 use crate::mixer_mlp::cpu::MixerMlp;
 use crate::mlp::cpu::Mlp;
 use crate::simd::Level;
 use crate::stem::cpu::Stem;
+use crate::tiles::{Tile, map_tiles};
 use crate::{StemWeights, dense_decomposed_conv, gelu};
 use crate::{dense_decomposed, depthwise_decomposed, max_pool};
 
@@ -119,7 +119,7 @@ fn dense_norm_equals_the_formula() {
         let expected = formula::normalise(&branches, &data.gamma, &data.beta, 1e-5);
         let geometry = Geometry::of(&case.input_shape());
         let affine = [&*data.gamma, &*data.beta];
-        let (found, _) = dense_decomposed::cpu::norm(
+        let (found, _) = dense_decomposed::training::norm(
             level,
             &data.x,
             data.filters(case),
@@ -343,19 +343,16 @@ fn three_taps_by_transformed_products_equal_the_formula() {
             for level in Level::available() {
                 let weights = Transformed::new(level, taps, [32, 48]);
                 let geometry = Geometry::of(&case.input_shape());
-                let mut found = vec![0.0; branch.len()];
-                for store in [Store::Biased(&bias), Store::Add] {
-                    winograd::convolve(
-                        level,
-                        &x,
-                        &weights,
-                        axis,
-                        geometry,
-                        &mut found,
-                        store,
-                        Measure::Nothing,
-                    );
-                }
+                let work = |scratch: &mut Vec<f32>, tile: Tile, [out]: [&mut [&mut [f32]]; 1]| {
+                    let line = |[z, y]: [isize; 2]| {
+                        let at = [tile.at[0] as isize + z, tile.at[1] as isize + y];
+                        geometry.line(&x, tile.volume, at)
+                    };
+                    for store in [Store::Biased(&bias), Store::Add] {
+                        weights.tile(level, axis, tile.size, &line, 32, out, scratch, store);
+                    }
+                };
+                let ([found], _) = map_tiles(geometry.with_channels(48), [4, 4], Vec::new, work);
                 let expected: Vec<f32> = branch
                     .iter()
                     .enumerate()
