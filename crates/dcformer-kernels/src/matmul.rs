@@ -8,7 +8,7 @@
 use rayon::prelude::*;
 
 use crate::math;
-use crate::simd::{Kernel, Level, Simd};
+use crate::simd::{Kernel, LINE, Level, Simd};
 use crate::statistics::add_to;
 
 /// Runs `$body` with the largest tile of `$S`, in rows, that fits into `$left`; `$ROWS` is its height in there.
@@ -105,6 +105,36 @@ pub(crate) fn multiply_tile<S: Simd, const ROWS: usize>(
             _ => multiply_tile_at(simd, sums, values, row_stride, panel, |step| {
                 step * step_stride
             }),
+        }
+    }
+}
+
+/// [`multiply_tile`] of rows that follow each other, asking for one line of memory from each of `ahead` on with every step:
+/// what the tile will read or write next. All at once, they would hold up the loads behind them.
+#[inline(always)]
+pub(crate) fn multiply_rows_ahead<S: Simd, const ROWS: usize>(
+    simd: S,
+    sums: &mut [[S::F32; 2]; ROWS],
+    values: &[f32],
+    panel: &[f32],
+    steps: usize,
+    ahead: [*const f32; 2],
+) {
+    assert!(ROWS * steps <= values.len());
+    let panel = &panel[..steps * 2 * S::LANES];
+    let place = |step: usize| {
+        for start in ahead {
+            simd.prefetch(start.wrapping_add(step * LINE));
+        }
+        step
+    };
+    // SAFETY: `row < ROWS` and `step < steps`, so no index is beyond the product asserted above; constants stand where they
+    // are equal to the stride.
+    unsafe {
+        match steps {
+            32 => multiply_tile_at(simd, sums, values, 32, panel, place),
+            64 => multiply_tile_at(simd, sums, values, 64, panel, place),
+            _ => multiply_tile_at(simd, sums, values, steps, panel, place),
         }
     }
 }

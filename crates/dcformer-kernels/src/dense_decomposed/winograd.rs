@@ -13,7 +13,7 @@
 //! The products are the register tiles of all dense work, twelve groups of four outputs high; `v` and `m` of a tile stay
 //! in the first-level cache.
 
-use crate::matmul::{Broadcast, Panels, Store, multiply_tile, with_tile_rows};
+use crate::matmul::{Panels, Store, multiply_rows_ahead, with_tile_rows};
 use crate::simd::{Kernel, Level, MAX_LANES, Simd};
 
 /// Outputs of a group.
@@ -214,8 +214,12 @@ impl WinogradLines<'_, '_, '_> {
                 let panel = &matrix.values()[panel * len..][..len];
                 let values = &sums[input * ROWS * channels..][..ROWS * channels];
                 let mut tile = [[simd.splat(0.0); 2]; ROWS];
-                let values = Broadcast::rows(values, channels);
-                multiply_tile(simd, &mut tile, values, panel, channels);
+                let ahead = [
+                    self.lines
+                        .ahead(first + ROWS, input, [self.width, channels]),
+                    self.target(first, input),
+                ];
+                multiply_rows_ahead(simd, &mut tile, values, panel, channels, ahead);
                 let to = &mut products[input * ROWS * 2 * S::LANES..][..ROWS * 2 * S::LANES];
                 for (to, sums) in to.chunks_exact_mut(2 * S::LANES).zip(tile) {
                     simd.store(sums[0], to);
@@ -234,6 +238,24 @@ impl WinogradLines<'_, '_, '_> {
             }
         }
         ROWS
+    }
+
+    /// Where a part of a tile's outputs begins, as many parts as inputs: a hint.
+    #[inline(always)]
+    fn target(&self, group: usize, part: usize) -> *const f32 {
+        let columns = self.weights.channels_out();
+        let (line, voxel) = match self.lines {
+            Lines::Along(_) => {
+                let per_line = self.width.div_ceil(OUTPUTS);
+                (group / per_line, (group % per_line + 2 * part) * OUTPUTS)
+            }
+            Lines::Across { strips, stride } => {
+                let strip = &strips[group / self.width];
+                let line = strip.first + part.min(strip.count - 1) * stride;
+                (line, group % self.width)
+            }
+        };
+        self.out[line].as_ptr().wrapping_add(voxel * columns)
     }
 
     /// Writes a vector of channels of the outputs of a group.
@@ -307,6 +329,27 @@ impl<'a> Lines<'a> {
                 }
             }
         }
+    }
+}
+
+impl Lines<'_> {
+    /// Where an input of a tile begins, whose first group this is: a hint, for tiles beyond the last one, too.
+    #[inline(always)]
+    fn ahead(&self, group: usize, input: usize, [width, channels]: [usize; 2]) -> *const f32 {
+        let (line, voxel) = match self {
+            // A tile's inputs lie side by side: a part of them for each.
+            Lines::Along(lines) => {
+                let per_line = width.div_ceil(OUTPUTS);
+                let line = lines[(group / per_line).min(lines.len() - 1)];
+                (line, (group % per_line + 2 * input) * OUTPUTS)
+            }
+            Lines::Across { strips, .. } => {
+                let strip = &strips[(group / width).min(strips.len() - 1)];
+                let line = strip.lines[input].or(strip.lines[2]).unwrap_or_default();
+                (line, group % width)
+            }
+        };
+        line.as_ptr().wrapping_add(voxel * channels)
     }
 }
 
