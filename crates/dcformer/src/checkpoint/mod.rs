@@ -13,6 +13,7 @@ mod huggingface;
 mod import;
 mod official;
 mod pickle;
+mod tensor_file;
 mod weights;
 
 pub(crate) use apply::{OwnedTensor, write_safetensors};
