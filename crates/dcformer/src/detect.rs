@@ -7,6 +7,7 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use dcformer_volume::dataset::{Sample, ScanMetadata};
+use dcformer_volume::geometry::Shape3;
 use dcformer_volume::preprocess::{ModelInput, Note, Preprocess};
 use dcformer_volume::scan::ScanOptions;
 use rayon::prelude::*;
@@ -168,8 +169,7 @@ impl Detector {
                 .map(read)
                 .collect::<Result<Vec<_>, _>>()?;
             for ModelInput { shape, values, .. } in inputs {
-                let shape = [1, 1, shape.depth, shape.height, shape.width];
-                scores.extend(self.probabilities(values, shape)?);
+                scores.extend(self.probabilities(values, batch_of_one(shape))?);
             }
             progress(scores.len());
         }
@@ -193,8 +193,7 @@ impl Detector {
             notes,
             ..
         } = input;
-        let shape = [1, 1, shape.depth, shape.height, shape.width];
-        let probabilities = self.probabilities(values, shape)?.remove(0);
+        let probabilities = self.probabilities(values, batch_of_one(shape))?.remove(0);
         Ok((self.findings(&probabilities), notes))
     }
 
@@ -206,4 +205,9 @@ impl Detector {
         };
         self.names.iter().zip(probabilities).map(finding).collect()
     }
+}
+
+/// The shape of a batch of one volume of one channel.
+pub(crate) const fn batch_of_one(volume: Shape3) -> [usize; 5] {
+    [1, 1, volume.depth, volume.height, volume.width]
 }
