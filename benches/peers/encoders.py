@@ -1,4 +1,5 @@
-"""dcformer's image encoders, training step and prompts against PyTorch, ONNX Runtime, OpenVINO and transformers.
+"""dcformer's image encoders, training step and prompts against PyTorch, ONNX Runtime, OpenVINO and transformers; and alone,
+an encoder by the size of the volume, and a detection from the scan's file.
 
     pip install -r benches/peers/requirements.txt
     cargo build --release
@@ -6,7 +7,8 @@
 
 Every peer computes with the same weights on the same volume, and its result is compared with ours first; the run stops if
 one differs by more than 1e-3 of the largest value. Then all take turns, each in a process of its own that stays warm
-(ours starts anew for every turn, and warms up). The table and the chart of BENCHMARKS.md are rewritten in place.
+(ours starts anew for every turn, and warms up). The tables and charts of BENCHMARKS.md are rewritten in place; `--only` and
+`--skip` choose among their sections.
 """
 
 import argparse
@@ -34,6 +36,20 @@ PEERS = {
 }
 TOLERANCE = 1e-3
 FULL = (256, 512, 512)
+# Depth, height, width; every size a multiple of what the encoder shrinks it by, 64.
+SIZES = [
+    (64, 64, 64),
+    (64, 128, 128),
+    (128, 128, 128),
+    (128, 256, 256),
+    (256, 256, 256),
+    (192, 384, 384),
+    FULL,
+]
+# Columns, rows, slices of a chest CT as scanners write it.
+SCAN = (512, 512, 300)
+SECTIONS = ("forward", "train", "text", "sizes", "detect")
+COMPARED = {"forward", "train", "text"}
 
 
 class Peer:
@@ -62,14 +78,17 @@ class Peer:
 
 
 class Ours:
-    """Our program, started for every turn; one timed run after one that warms up."""
+    """Our program, started for every turn; the median of its timed runs, after one that warms up."""
 
-    def __init__(self, program, arguments):
-        self.command = [program, "bench", *arguments, "--threads", "2", "--runs", "1", "--json"]
+    def __init__(self, program, arguments, threads=2, runs=1):
+        self.command = [program, "bench", *arguments, "--threads", str(threads), "--runs", str(runs), "--json"]
+
+    def figures(self):
+        return json.loads(subprocess.run(self.command, check=True, capture_output=True, text=True).stdout)
 
     def run(self):
-        result = json.loads(subprocess.run(self.command, check=True, capture_output=True, text=True).stdout)
-        return result["median_s"], result["peak_rss_mb"]
+        figures = self.figures()
+        return figures["median_s"], figures["peak_rss_mb"]
 
     def close(self):
         pass
@@ -177,19 +196,26 @@ def write_vocabulary(path):
     path.write_text("\n".join(words + [f"[unused{index}]" for index in range(30522 - len(words))]) + "\n")
 
 
-def text(program, runs, folder):
+def text_model(program, folder):
+    """The folder of a model of nano and a BERT of the base size, made at the first call."""
     vocabulary, model = folder / "vocab.txt", folder / "text-model"
-    write_vocabulary(vocabulary)
-    in_another_process(write_text_model, folder)
-    command = [program, "import", folder / "official.pth", "--vocab", vocabulary, "--text-config", folder / "config.json"]
-    subprocess.run([*command, "--out", model, "--variant", "nano"], check=True, capture_output=True)
+    if not model.exists():
+        write_vocabulary(vocabulary)
+        in_another_process(write_text_model, folder)
+        command = [program, "import", folder / "official.pth", "--vocab", vocabulary, "--text-config", folder / "config.json"]
+        subprocess.run([*command, "--out", model, "--variant", "nano"], check=True, capture_output=True)
+    return model
+
+
+def text(program, runs, folder):
+    model = text_model(program, folder)
     config = json.loads((model / "config.json").read_text())
     prompts = config["prompts"]
     templates = [(t["present"], t["absent"]) if isinstance(t, dict) else t for t in prompts["templates"]][0]
     sentences = [template.replace("{}", name) for template in templates for name in prompts["abnormalities"]]
     (folder / "prompts.json").write_text(json.dumps(sentences))
     out = folder / "cls.npy"
-    peer = Peer("text", "transformers", {"text": folder, "vocab": vocabulary, "out": out})
+    peer = Peer("text", "transformers", {"text": folder, "vocab": folder / "vocab.txt", "out": out})
     in_another_process(check_text, program, folder, model, out)
     return take_turns({"transformers": peer, "ours": Ours(program, ["prompts", "--model", str(model)])}, runs)
 
@@ -213,6 +239,88 @@ def check_text(program, folder, model, cls):
     check("prompts, transformers", numpy.array([findings[name] for name in names]), expected)
 
 
+def sizes(program, runs):
+    """Seconds of nano by volume and number of threads."""
+    results = {}
+    for shape in SIZES:
+        arguments = ["encoder", "--variant", "nano", "--shape", ",".join(map(str, shape))]
+        # A small volume takes milliseconds, which one run would not tell.
+        turns = take_turns({threads: Ours(program, arguments, threads, runs=5) for threads in (1, 2)}, runs)
+        results[shape] = {threads: seconds for threads, (seconds, _) in turns.items()}
+        print(shape, results[shape], file=sys.stderr, flush=True)
+    return results
+
+
+def sizes_table(results):
+    head = ["volume", "Mvoxel", "1 thread, s", "Mvoxel/s", "2 threads, s", "Mvoxel/s", "1 thread / 2 threads"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for (depth, height, width), seconds in results.items():
+        voxels = depth * height * width / 1e6
+        cells = [f"{width}x{height}x{depth}", f"{voxels:.2f}"]
+        for threads in (1, 2):
+            cells += [f"{seconds[threads]:.4f}", f"{voxels / seconds[threads]:.0f}"]
+        lines.append(f"| {' | '.join(cells)} | {seconds[1] / seconds[2]:.2f} |")
+    return lines
+
+
+def sizes_chart(results, path):
+    pyplot = svg_pyplot()
+    figure, axis = pyplot.subplots(figsize=(6.3, 3.8), constrained_layout=True)
+    voxels = numpy.array([numpy.prod(shape) for shape in results], dtype=float)
+    slowest = numpy.array([seconds[1] for seconds in results.values()])
+    proportional = slowest[-1] * voxels / voxels[-1]
+    axis.plot(voxels, proportional, "--", color="#9aa1a9", linewidth=1, label="proportional to voxels")
+    for threads, colour in ((1, "#4d8fac"), (2, "#b3263a")):
+        label = f"{threads} thread{'s' if threads > 1 else ''}"
+        seconds = [seconds[threads] for seconds in results.values()]
+        axis.plot(voxels, seconds, "o-", color=colour, linewidth=1.5, markersize=4, label=label)
+    axis.set(xscale="log", yscale="log")
+    axis.set_yticks(ticks := [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3], [f"{tick:g}" for tick in ticks])
+    axis.set_ylim(proportional[0] / 1.5, slowest[-1] * 1.5)
+    axis.minorticks_off()
+    axis.set_xticks(voxels, [f"{w}x{h}x{d}" for d, h, w in results], rotation=35, ha="right", fontsize=8)
+    axis.set_xlabel("voxels", fontsize=8)
+    axis.set_ylabel("seconds, forward pass of nano", fontsize=8)
+    axis.tick_params(axis="y", labelsize=8)
+    axis.grid(True, color="#e6e8ea", linewidth=0.6)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, fontsize=8)
+    figure.savefig(path, metadata={"Date": None})
+
+
+def detect(program, runs, folder):
+    """Medians of the figures of a detection, by where the prompts come from."""
+    sys.path.insert(0, str(HERE))
+    import preprocess
+
+    model, scan = text_model(program, folder), folder / "chest.nii.gz"
+    in_another_process(preprocess.make_scan, str(scan), SCAN)
+    # From here on the model's folder has them.
+    subprocess.run([program, "detect", "--model", model, scan], check=True, capture_output=True)
+    arguments = ["detect", "--model", str(model), str(scan)]
+    peers = {
+        "encoded every time": Ours(program, [*arguments, "--encode-prompts"]),
+        "kept in the model's folder": Ours(program, arguments),
+    }
+    results = {name: [] for name in peers}
+    for _ in range(runs):
+        for name, peer in peers.items():
+            figures = peer.figures()
+            results[name].append(figures | figures["phases"])
+    keys = ["median_s", "load_s", "read_and_preprocess_s", "encode_s", "compare_s", "peak_rss_mb"]
+    megabytes = scan.stat().st_size / 1e6
+    return megabytes, {name: {key: statistics.median(run[key] for run in found) for key in keys} for name, found in results.items()}
+
+
+def detect_table(results):
+    head = ["prompts", "seconds", "load the model", "read and preprocess", "encode", "compare", "peak MB"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for name, figures in results.items():
+        *seconds, peak = figures.values()
+        lines.append(f"| {name} | {' | '.join(f'{value:.3f}' for value in seconds)} | {peak:.0f} |")
+    return lines
+
+
 def in_another_process(function, *arguments):
     """Runs `function` so that its libraries and their threads end with it."""
     from concurrent.futures import ProcessPoolExecutor
@@ -233,13 +341,19 @@ def table(results):
     return lines
 
 
-def chart(results, path):
+def svg_pyplot():
+    """matplotlib, so that the same numbers give the same file."""
     import matplotlib
 
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "dcformer"
     from matplotlib import pyplot
 
+    return pyplot
+
+
+def chart(results, path):
+    pyplot = svg_pyplot()
     colours = dict(zip(PEERS, ["#b9bec4", "#9aa1a9", "#7c858f", "#d9a441", "#4d8fac", "#7c858f", "#b3263a"]))
     figure, axes = pyplot.subplots(1, len(results), figsize=(2.1 * len(results), 3.2), constrained_layout=True)
     for axis, (work, peers) in zip(numpy.atleast_1d(axes), results.items()):
@@ -272,42 +386,67 @@ def replace_section(name, lines):
     path.write_text(before + start + "\n".join(lines) + "\n" + end + after)
 
 
+def compare(program, chosen, arguments, folder):
+    """Medians by work and peer."""
+    runs, quick = arguments.runs, arguments.quick
+    all_peers = ["eager", "openvino"] if quick else ["eager", "channels-last", "compile", "onnxruntime", "openvino"]
+    results = {}
+    for variant in arguments.variants.split(",") if "forward" in chosen else []:
+        # Compiled, the larger networks are no faster than channels-last and take minutes to compile.
+        names = [name for name in all_peers if name != "compile" or variant == "nano"]
+        results[f"{variant}, forward, 512x512x256"] = forward(program, variant, names, runs, folder)
+        print("\n".join(table(results)[-len(names) - 1 :]), file=sys.stderr, flush=True)
+    if "train" in chosen:
+        names = ["eager", "channels-last", "compile"]
+        work = train_step(program, "nano", 2, (128, 256, 256), names, runs, folder)
+        results["nano, training step, 2 x 256x256x128"] = work
+        names = ["channels-last"] if quick else ["eager", "channels-last"]
+        work = train_step(program, "nano", 1, FULL, names, runs, folder)
+        results["nano, training step, 512x512x256"] = work
+    if "text" in chosen:
+        results["BERT base, 36 prompts"] = text(program, runs, folder)
+    return results
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("program", help="the built program")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--variants", default="nano,naive,tiny,small")
     parser.add_argument("--quick", action="store_true", help="OpenVINO and PyTorch eager only, and nothing is written")
-    parser.add_argument("--skip", default="", help="of forward, train, text")
+    parser.add_argument("--only", default=",".join(SECTIONS), help=f"of {', '.join(SECTIONS)}")
+    parser.add_argument("--skip", default="", help="of the same")
     arguments = parser.parse_args()
     program = str(Path(arguments.program).resolve())
-    skipped = arguments.skip.split(",")
-    all_peers = ["eager", "openvino"] if arguments.quick else ["eager", "channels-last", "compile", "onnxruntime", "openvino"]
-    results = {}
+    only, skip = (set(names.split(",")) - {""} for names in (arguments.only, arguments.skip))
+    if unknown := (only | skip) - set(SECTIONS):
+        parser.error(f"there is no section {', '.join(sorted(unknown))}, expected {', '.join(SECTIONS)}")
+    chosen = only - skip
+    options = " ".join(sys.argv[2:])
+    note = f"Medians of {arguments.runs} alternating runs{f' of `{options}`' if options else ''}. {machine()}"
+
+    def publish(section, lines, picture=None, draw=None):
+        """Prints a section, and writes it and its picture where they are read."""
+        print("\n".join(lines))
+        if arguments.quick:
+            return
+        lines = [*lines, "", note]
+        if picture:
+            draw(ROOT / picture)
+            lines += ["", f"![The same as a chart]({picture})"]
+        replace_section(section, lines)
+
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        for variant in arguments.variants.split(",") if "forward" not in skipped else []:
-            # Compiled, the larger networks are no faster than channels-last and take minutes to compile.
-            names = [name for name in all_peers if name != "compile" or variant == "nano"]
-            results[f"{variant}, forward, 512x512x256"] = forward(program, variant, names, arguments.runs, folder)
-            print("\n".join(table(results)[-len(names) - 1 :]), file=sys.stderr, flush=True)
-        if "train" not in skipped:
-            names = ["eager", "channels-last", "compile"]
-            work = train_step(program, "nano", 2, (128, 256, 256), names, arguments.runs, folder)
-            results["nano, training step, 2 x 256x256x128"] = work
-            names = ["channels-last"] if arguments.quick else ["eager", "channels-last"]
-            work = train_step(program, "nano", 1, FULL, names, arguments.runs, folder)
-            results["nano, training step, 512x512x256"] = work
-        if "text" not in skipped:
-            results["BERT base, 36 prompts"] = text(program, arguments.runs, folder)
-    lines = table(results)
-    print("\n".join(lines))
-    if not arguments.quick:
-        picture = "docs/benchmarks.svg"
-        chart(results, ROOT / picture)
-        chosen = " ".join(sys.argv[2:])
-        note = f"Medians of {arguments.runs} alternating runs{f' of `{chosen}`' if chosen else ''}. {machine()}"
-        replace_section("encoders", [*lines, "", note, "", f"![The same as a chart]({picture})"])
+        if chosen & COMPARED:
+            results = compare(program, chosen, arguments, folder)
+            publish("encoders", table(results), "docs/benchmarks.svg", lambda path: chart(results, path))
+        if "sizes" in chosen:
+            by_size = sizes(program, arguments.runs)
+            publish("sizes", sizes_table(by_size), "docs/scaling.svg", lambda path: sizes_chart(by_size, path))
+        if "detect" in chosen:
+            megabytes, detections = detect(program, arguments.runs, folder)
+            publish("detect", [f"The file has {megabytes:.0f} MB.", "", *detect_table(detections)])
 
 
 if __name__ == "__main__":

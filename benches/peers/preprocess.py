@@ -40,14 +40,14 @@ def enlarge(array, length, axis):
     return numpy.take(array, lower, axis) * (1 - fraction) + numpy.take(array, upper, axis) * fraction
 
 
-def make_scan(path):
+def make_scan(path, size=SIZE):
     volume = numpy.asarray(nibabel.load(SOURCE).dataobj).astype(numpy.float32)
-    for axis, length in enumerate(SIZE):
+    for axis, length in enumerate(size):
         volume = enlarge(volume, length, axis)
     random = numpy.random.default_rng(0)
-    stored = numpy.empty(SIZE, numpy.int16, order="F")
-    for k in range(SIZE[2]):
-        noisy = volume[:, :, k] + random.normal(0, NOISE_HU, SIZE[:2])
+    stored = numpy.empty(size, numpy.int16, order="F")
+    for k in range(size[2]):
+        noisy = volume[:, :, k] + random.normal(0, NOISE_HU, size[:2])
         stored[:, :, k] = numpy.clip(numpy.round(noisy), -1024, 3071)
     x, y, z = SPACING_MM
     nibabel.save(nibabel.Nifti1Image(stored, numpy.diag([-x, -y, z, 1.0])), path)

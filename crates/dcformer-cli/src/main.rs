@@ -5,6 +5,7 @@
 
 mod args;
 mod command;
+mod cost;
 mod interrupt;
 mod output;
 mod progress;

@@ -1,10 +1,16 @@
-//! Work to be timed: one volume through an encoder, one step of training, the prompts of a model.
+//! Work to be timed: one volume through an encoder, one step of training, the prompts of a model, a detection.
+
+use std::path::Path;
+use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor};
+use dcformer_volume::dataset::ScanMetadata;
+use dcformer_volume::scan::ScanOptions;
+use serde::Serialize;
 
 use crate::checkpoint::Model;
-use crate::detect::Detector;
+use crate::detect::{Detector, batch_of_one};
 use crate::error::Result;
 use crate::models::{ImageEncoder, ImageEncoderConfig, Statistics};
 use crate::train::{AdamW, OptimizerConfig, ParameterGradients};
@@ -56,6 +62,62 @@ impl Encoder {
 /// As [`Detector::new`].
 pub fn encode_prompts(model: &Model, device: &Device) -> Result<()> {
     Detector::new(model, device).map(drop)
+}
+
+/// Where a detection has the latents of its prompts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PromptSource {
+    /// The model's folder, which keeps them from the first time on: [`Detector::open`].
+    Kept,
+    /// The text encoder, every time: [`Detector::new`].
+    Encoded,
+}
+
+/// Seconds of the phases of a detection.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct DetectionTimes {
+    /// From the model's folder to a [`Detector`].
+    pub load_s: f64,
+    /// From the scan's files to a network's input: a NIfTI file is decompressed and preprocessed at once.
+    pub read_and_preprocess_s: f64,
+    /// From the input to the latent.
+    pub encode_s: f64,
+    /// From the latent to probabilities.
+    pub compare_s: f64,
+}
+
+/// Detects in a scan, from the files of model and scan to the probabilities.
+///
+/// # Errors
+/// As [`Detector::open`] and [`Detector::detect`].
+pub fn detect(
+    model: &Path,
+    scan: &Path,
+    prompts: PromptSource,
+    device: &Device,
+) -> Result<DetectionTimes> {
+    let mut last = Instant::now();
+    let mut lap = || {
+        let before = std::mem::replace(&mut last, Instant::now());
+        last.duration_since(before).as_secs_f64()
+    };
+    let detector = match prompts {
+        PromptSource::Kept => Detector::open(model, device)?,
+        PromptSource::Encoded => Detector::new(&Model::load(model, device)?, device)?,
+    };
+    let load_s = lap();
+    let (metadata, options) = (ScanMetadata::default(), ScanOptions::default());
+    let input = detector.preprocess().run_file(scan, &metadata, &options)?;
+    let read_and_preprocess_s = lap();
+    let latents = detector.encode(input.values, batch_of_one(input.shape))?;
+    let encode_s = lap();
+    drop(detector.compare(latents));
+    Ok(DetectionTimes {
+        load_s,
+        read_and_preprocess_s,
+        encode_s,
+        compare_s: lap(),
+    })
 }
 
 /// An encoder in training.

@@ -1,19 +1,22 @@
 //! Zero-shot detection: how probable is each abnormality in a volume, by the model's own words (SPEC section 7).
 
+mod latents;
+
 use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use dcformer_volume::dataset::{Sample, ScanMetadata};
+use dcformer_volume::geometry::Shape3;
 use dcformer_volume::preprocess::{ModelInput, Note, Preprocess};
 use dcformer_volume::scan::ScanOptions;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::checkpoint::Model;
+use self::latents::{Key, PromptLatents};
+use crate::checkpoint::{Model, ModelConfig, ModelFolder};
 use crate::error::{Error, Result};
 use crate::models::Clip;
-use crate::text::Template;
 
 /// An abnormality with its probability in one scan.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -27,17 +30,16 @@ pub struct Finding {
 /// A model with its prompts encoded.
 #[derive(Debug)]
 pub struct Detector {
+    /// Without its text tower: the prompts are encoded.
     clip: Clip,
     names: Vec<String>,
-    /// `[abnormalities, latent]`
-    present: Tensor<2>,
-    absent: Tensor<2>,
+    prompts: PromptLatents,
     preprocess: Preprocess,
     device: Device,
 }
 
 impl Detector {
-    /// Encodes the model's prompts, once.
+    /// Encodes the prompts of a model.
     ///
     /// # Errors
     /// If the model has no text encoder, vocabulary, projection or prompts.
@@ -50,38 +52,54 @@ impl Detector {
             "vocabulary",
             "put its vocab.txt into the folder, or import it again with --vocab",
         ))?;
-        if prompts.abnormalities.is_empty() || prompts.templates.is_empty() {
+        if prompts.are_empty() {
             return Err(missing(
                 "prompt",
                 "name abnormalities and templates in its config.json",
             ));
         }
         let clip = model.clip.clone().valid();
-        let encode = |sentence: fn(Template) -> String| {
-            let mut sum: Option<Tensor<2>> = None;
-            for template in &prompts.templates {
-                let sentences: Vec<String> = prompts
-                    .sentences(template)
-                    .into_iter()
-                    .map(sentence)
-                    .collect();
-                let latents = clip.encode_text(&tokenizer.encode_batch(&sentences)?)?;
-                sum = Some(match sum {
-                    None => latents,
-                    Some(sum) => sum + latents,
-                });
-            }
-            let sum = sum.expect("there is a template");
-            Ok::<_, Error>(crate::models::unit_rows(sum))
-        };
-        Ok(Self {
-            names: prompts.abnormalities.clone(),
-            present: encode(|template| template.present)?,
-            absent: encode(|template| template.absent)?,
-            preprocess: model.config.preprocess.clone(),
+        let prompts = PromptLatents::encode(&clip, tokenizer, prompts)?;
+        Ok(Self::with_prompts(&model.config, clip, prompts, device))
+    }
+
+    /// Loads a model folder to detect with. The first time the prompts are encoded as by [`new`](Self::new), and their
+    /// latents are kept in the folder, as `prompts.safetensors`; from then on, the text tower's weights are only read to
+    /// see that they are the same. A folder that cannot be written to does as well, without the gain.
+    ///
+    /// # Errors
+    /// As [`Model::load`] and [`new`](Self::new).
+    pub fn open(folder: &Path, device: &Device) -> Result<Self> {
+        let path = folder.join(latents::FILE);
+        let folder = ModelFolder::open(folder, device)?;
+        let key = Key::of(&folder, device)?;
+        let kept = key
+            .as_ref()
+            .and_then(|key| PromptLatents::read(&path, key, device));
+        if let Some(prompts) = kept {
+            let (config, clip) = folder.into_image_model(device)?;
+            return Ok(Self::with_prompts(&config, clip.valid(), prompts, device));
+        }
+        let detector = Self::new(&folder.into_model(device)?, device)?;
+        if let Some(key) = key {
+            detector.prompts.keep(&path, &key);
+        }
+        Ok(detector)
+    }
+
+    fn with_prompts(
+        config: &ModelConfig,
+        clip: Clip,
+        prompts: PromptLatents,
+        device: &Device,
+    ) -> Self {
+        Self {
+            names: config.prompts.abnormalities.clone(),
+            clip: Clip { text: None, ..clip },
+            prompts,
+            preprocess: config.preprocess.clone(),
             device: device.clone(),
-            clip,
-        })
+        }
     }
 
     /// Names of the abnormalities, in the order of the probabilities.
@@ -94,6 +112,11 @@ impl Detector {
         &self.preprocess
     }
 
+    /// The same, to be changed for scans that are known to be otherwise.
+    pub fn preprocess_mut(&mut self) -> &mut Preprocess {
+        &mut self.preprocess
+    }
+
     /// Probabilities for each volume of a batch.
     ///
     /// # Shapes
@@ -102,20 +125,30 @@ impl Detector {
     /// # Errors
     /// If the model has no projection.
     pub fn probabilities(&self, volumes: Vec<f32>, shape: [usize; 5]) -> Result<Vec<Vec<f32>>> {
+        Ok(self.compare(self.encode(volumes, shape)?))
+    }
+
+    /// Latents of the volumes of a batch, as [`probabilities`](Self::probabilities) takes them.
+    pub(crate) fn encode(&self, volumes: Vec<f32>, shape: [usize; 5]) -> Result<Tensor<2>> {
         let volumes = Tensor::<5>::from_data(TensorData::new(volumes, shape), &self.device);
-        let latents = self.clip.encode_image(volumes)?;
-        let probabilities =
-            self.clip
-                .logit_scale
-                .probabilities(latents, self.present.clone(), self.absent.clone());
+        self.clip.encode_image(volumes)
+    }
+
+    /// Probabilities for each latent.
+    pub(crate) fn compare(&self, latents: Tensor<2>) -> Vec<Vec<f32>> {
+        let PromptLatents { present, absent } = self.prompts.clone();
+        let probabilities = self
+            .clip
+            .logit_scale
+            .probabilities(latents, present, absent);
         let values: Vec<f32> = probabilities
             .into_data()
             .try_to_vec()
             .expect("probabilities are single precision");
-        Ok(values
+        values
             .chunks_exact(self.names.len())
             .map(<[f32]>::to_vec)
-            .collect())
+            .collect()
     }
 
     /// Probabilities for each scan of a data set, `[samples][abnormalities]`. `progress` is told how many are done.
@@ -136,8 +169,7 @@ impl Detector {
                 .map(read)
                 .collect::<Result<Vec<_>, _>>()?;
             for ModelInput { shape, values, .. } in inputs {
-                let shape = [1, 1, shape.depth, shape.height, shape.width];
-                scores.extend(self.probabilities(values, shape)?);
+                scores.extend(self.probabilities(values, batch_of_one(shape))?);
             }
             progress(scores.len());
         }
@@ -161,8 +193,7 @@ impl Detector {
             notes,
             ..
         } = input;
-        let shape = [1, 1, shape.depth, shape.height, shape.width];
-        let probabilities = self.probabilities(values, shape)?.remove(0);
+        let probabilities = self.probabilities(values, batch_of_one(shape))?.remove(0);
         Ok((self.findings(&probabilities), notes))
     }
 
@@ -174,4 +205,9 @@ impl Detector {
         };
         self.names.iter().zip(probabilities).map(finding).collect()
     }
+}
+
+/// The shape of a batch of one volume of one channel.
+pub(crate) const fn batch_of_one(volume: Shape3) -> [usize; 5] {
+    [1, 1, volume.depth, volume.height, volume.width]
 }

@@ -6,19 +6,28 @@ use std::time::Instant;
 use anyhow::{Context, ensure};
 use clap::{Args, Subcommand};
 use dcformer::Device;
-use dcformer::bench::{Encoder, TrainStep, encode_prompts, simd_level};
+use dcformer::bench::{
+    DetectionTimes, Encoder, PromptSource, TrainStep, detect, encode_prompts, simd_level,
+};
 use dcformer::checkpoint::Model;
 use dcformer::train::ModelChoice;
+use dcformer_volume::dataset::ScanMetadata;
+use dcformer_volume::preprocess::Preprocess;
+use dcformer_volume::scan::ScanOptions;
 use serde::Serialize;
 
 use crate::args::{Format, List, Runtime};
+use crate::cost::peak_rss_mb;
 use crate::output;
 
-/// Time an encoder on this machine
+/// Runs that are not timed: buffers are allocated, files come into the cache.
+const WARM_UP: usize = 1;
+
+/// Time an encoder, a training step or a detection on this machine
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  dcformer bench encoder --variant nano --shape 256,512,512 --runs 5 --json"
-)]
+#[command(after_help = "Examples:\n  \
+        dcformer bench encoder --variant nano --shape 256,512,512 --runs 5 --json\n  \
+        dcformer bench detect --model MODEL scan.nii.gz")]
 pub(crate) struct Bench {
     #[command(subcommand)]
     what: What,
@@ -54,6 +63,35 @@ enum What {
         /// Folder of the model
         #[arg(long, value_name = "DIR")]
         model: PathBuf,
+        #[command(flatten)]
+        measure: Measure,
+    },
+    /// A scan through a model, from the files to the probabilities, by phases
+    ///
+    /// Each run loads the model anew. A NIfTI file is decompressed and preprocessed at the same time, so the two are one
+    /// phase.
+    #[command(
+        after_help = "Example:\n  dcformer bench detect --model MODEL scan.nii.gz --runs 5 --json"
+    )]
+    Detect {
+        /// Folder of the model
+        #[arg(long, value_name = "DIR")]
+        model: PathBuf,
+        /// NIfTI file or DICOM folder
+        #[arg(value_name = "SCAN")]
+        scan: PathBuf,
+        /// Encode the prompts in every run, in place of taking the latents that the model's folder keeps
+        #[arg(long)]
+        encode_prompts: bool,
+        #[command(flatten)]
+        measure: Measure,
+    },
+    /// A scan to the input of the authors' network
+    #[command(after_help = "Example:\n  dcformer bench preprocess scan.nii.gz --runs 5 --json")]
+    Preprocess {
+        /// NIfTI file or DICOM folder
+        #[arg(value_name = "SCAN")]
+        scan: PathBuf,
         #[command(flatten)]
         measure: Measure,
     },
@@ -96,6 +134,9 @@ struct Figures {
     peak_rss_mb: Option<f64>,
     simd: String,
     threads: usize,
+    /// Medians.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phases: Option<DetectionTimes>,
 }
 
 impl Bench {
@@ -119,6 +160,34 @@ impl Bench {
                 let device = measure.runtime.start()?;
                 let model = load(&model, &device)?;
                 measure.report(|| Ok(encode_prompts(&model, &device)?))
+            }
+            What::Detect {
+                model,
+                scan,
+                encode_prompts,
+                measure,
+            } => {
+                let device = measure.runtime.start()?;
+                let prompts = if encode_prompts {
+                    PromptSource::Encoded
+                } else {
+                    PromptSource::Kept
+                };
+                let mut phases = Vec::new();
+                let mut figures = measure.time(|| {
+                    phases.push(detect(&model, &scan, prompts, &device)?);
+                    Ok(())
+                })?;
+                figures.phases = Some(median_phases(&phases[WARM_UP..]));
+                measure.print(&figures)
+            }
+            What::Preprocess { scan, measure } => {
+                measure.runtime.start()?;
+                let (metadata, options) = (ScanMetadata::default(), ScanOptions::default());
+                measure.report(|| {
+                    Preprocess::dcformer().run_file(&scan, &metadata, &options)?;
+                    Ok(())
+                })
             }
             What::TrainStep { settings, batch } => {
                 ensure!(batch > 0, "--batch is 0, expected at least 1");
@@ -165,31 +234,34 @@ fn load(folder: &Path, device: &Device) -> anyhow::Result<Model> {
 }
 
 impl Measure {
-    fn report(&self, mut work: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    fn report(&self, work: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<()> {
+        self.print(&self.time(work)?)
+    }
+
+    fn time(&self, mut work: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<Figures> {
         ensure!(self.runs > 0, "--runs is 0, expected at least 1");
-        work()?;
+        for _ in 0..WARM_UP {
+            work()?;
+        }
         let mut seconds = Vec::with_capacity(self.runs);
         for _ in 0..self.runs {
             let started = Instant::now();
             work()?;
             seconds.push(started.elapsed().as_secs_f64());
         }
-        seconds.sort_by(f64::total_cmp);
-        let middle = seconds.len() / 2;
-        let median_s = if seconds.len() % 2 == 1 {
-            seconds[middle]
-        } else {
-            (seconds[middle - 1] + seconds[middle]) / 2.0
-        };
-        let figures = Figures {
-            median_s,
-            min_s: seconds[0],
+        Ok(Figures {
+            median_s: median(seconds.iter().copied()),
+            min_s: seconds.into_iter().fold(f64::INFINITY, f64::min),
             peak_rss_mb: peak_rss_mb(),
             simd: simd_level(),
             threads: rayon::current_num_threads(),
-        };
+            phases: None,
+        })
+    }
+
+    fn print(&self, figures: &Figures) -> anyhow::Result<()> {
         if self.format.json {
-            return output::json(&figures);
+            return output::json(figures);
         }
         let memory = figures
             .peak_rss_mb
@@ -197,16 +269,47 @@ impl Measure {
         output::text(&format!(
             "median {:.3} s, best {:.3} s of {} runs{memory} ({}, {} threads)\n",
             figures.median_s, figures.min_s, self.runs, figures.simd, figures.threads
+        ))?;
+        let Some(phases) = &figures.phases else {
+            return Ok(());
+        };
+        output::text(&format!(
+            "load {:.3} s, read and preprocess {:.3} s, encode {:.3} s, compare {:.3} s\n",
+            phases.load_s, phases.read_and_preprocess_s, phases.encode_s, phases.compare_s
         ))
     }
 }
 
-/// Most memory that this process has held, where the system says so (Linux).
-fn peak_rss_mb() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kilobytes: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kilobytes / 1024.0)
+fn median_phases(runs: &[DetectionTimes]) -> DetectionTimes {
+    let of = |phase: fn(&DetectionTimes) -> f64| median(runs.iter().map(phase));
+    DetectionTimes {
+        load_s: of(|run| run.load_s),
+        read_and_preprocess_s: of(|run| run.read_and_preprocess_s),
+        encode_s: of(|run| run.encode_s),
+        compare_s: of(|run| run.compare_s),
+    }
+}
+
+/// The middle of at least one number, or the mean of the two in the middle.
+fn median(numbers: impl Iterator<Item = f64>) -> f64 {
+    let mut sorted: Vec<f64> = numbers.collect();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    if sorted.len() % 2 == 1 {
+        sorted[middle]
+    } else {
+        (sorted[middle - 1] + sorted[middle]) / 2.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::median;
+
+    #[test]
+    fn the_median_is_the_middle_in_any_order() {
+        assert_eq!(median([3.0].into_iter()), 3.0);
+        assert_eq!(median([9.0, 1.0, 2.0].into_iter()), 2.0);
+        assert_eq!(median([4.0, 1.0, 9.0, 2.0].into_iter()), 3.0);
+    }
 }

@@ -50,7 +50,6 @@ impl Demo {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let device = self.runtime.start()?;
         let stop = stop_flag()?;
-        let started = Instant::now();
         let mut timings = Timings::default();
         let [phantoms, run] = ["phantoms", "run"].map(|name| self.out.join(name));
 
@@ -127,10 +126,6 @@ impl Demo {
         for Timing { step, elapsed_s } in &timings.rows {
             note(&format!("{step}: {}", duration(*elapsed_s)));
         }
-        note(&format!(
-            "all in all: {}",
-            duration(started.elapsed().as_secs_f64())
-        ));
         output::text(&next_steps(&path, &run.join("model"), &phantoms))
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use dcformer::checkpoint::Model;
+use dcformer::Device;
 use dcformer::detect::{Detector, Finding};
 use dcformer::tensors::read_volumes;
 use serde::Serialize;
@@ -44,11 +44,8 @@ struct Answer {
 impl Detect {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let device = self.runtime.start()?;
-        let mut model = Model::load(&self.model, &device)
-            .with_context(|| format!("cannot load the model in {}", self.model.display()))?;
-        self.scan.adjust(&mut model.config.preprocess);
-        let detector = Detector::new(&model, &device)
-            .with_context(|| format!("cannot use the model in {}", self.model.display()))?;
+        let mut detector = open_detector(&self.model, &device)?;
+        self.scan.adjust(detector.preprocess_mut());
         let mut answers = Vec::new();
         let mut failed = 0;
         for input in &self.inputs {
@@ -93,6 +90,12 @@ impl Detect {
             })
             .collect())
     }
+}
+
+/// The model of a folder, which keeps what its prompts were encoded to.
+pub(crate) fn open_detector(folder: &Path, device: &Device) -> anyhow::Result<Detector> {
+    Detector::open(folder, device)
+        .with_context(|| format!("cannot detect with the model in {}", folder.display()))
 }
 
 fn print(answers: &[Answer]) -> anyhow::Result<()> {

@@ -2,9 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{bail, ensure};
 use clap::{Args, ValueEnum};
-use dcformer::checkpoint::Model;
 use dcformer::detect::Detector;
 use dcformer::evaluate::{Bootstrap, Evaluation, Predictions, Threshold};
 use dcformer::report::Report;
@@ -13,6 +12,7 @@ use dcformer_volume::dataset::{DataSet, Sample};
 use dcformer_volume::manifest;
 
 use crate::args::{Format, Runtime};
+use crate::command::detect::open_detector;
 use crate::command::train::say_problems;
 use crate::output::{self, Align};
 use crate::progress::{Progress, note};
@@ -69,9 +69,7 @@ impl Evaluate {
         let device = self.runtime.start()?;
         let data = read_data(&self.data)?;
         say_problems(&data.problems);
-        let model = Model::load(&self.model, &device)
-            .with_context(|| format!("cannot load the model in {}", self.model.display()))?;
-        let detector = Detector::new(&model, &device)?;
+        let detector = open_detector(&self.model, &device)?;
         let scored = Scored::new(&detector, &data)?;
         let bootstrap = Bootstrap {
             resamples: self.resamples,

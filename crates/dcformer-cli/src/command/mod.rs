@@ -13,7 +13,11 @@ mod phantom;
 mod preprocess;
 mod train;
 
+use std::time::Instant;
+
 use clap::Subcommand;
+
+use crate::cost;
 
 /// What the program can do.
 #[derive(Debug, Subcommand)]
@@ -34,7 +38,26 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// Carries out a verb; one that reads scans or trains says at its end what it cost.
     pub(crate) fn run(self) -> anyhow::Result<()> {
+        let started = Instant::now();
+        let says_cost = matches!(
+            self,
+            Self::Demo(_)
+                | Self::Detect(_)
+                | Self::Train(_)
+                | Self::Evaluate(_)
+                | Self::Embed(_)
+                | Self::Preprocess(_)
+        );
+        self.carry_out()?;
+        if says_cost {
+            cost::say(started.elapsed());
+        }
+        Ok(())
+    }
+
+    fn carry_out(self) -> anyhow::Result<()> {
         match self {
             Self::Demo(command) => command.run(),
             Self::Detect(command) => command.run(),

@@ -360,7 +360,7 @@ fn models_that_are_none() {
     let absent = place.path("absent_model");
     run(arguments!["detect", "--model", &absent, &thorax]).failed(&[
         "absent_model",
-        "cannot load the model",
+        "cannot detect with the model",
         "config.json",
     ]);
     // An encoder has no words.

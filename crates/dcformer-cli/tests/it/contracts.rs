@@ -3,7 +3,7 @@
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
-use super::{import_official, repository, succeed, text};
+use super::{import_official, repository, run, small_model, succeed, text};
 
 fn json(output: &str) -> Value {
     serde_json::from_str(output).unwrap_or_else(|error| panic!("{error}: {output}"))
@@ -245,4 +245,72 @@ fn bench_prints_its_figures() {
         }
         assert!(figures["simd"].is_string());
     }
+}
+
+#[test]
+fn a_detection_is_timed_by_its_phases() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let model = small_model(folder.path());
+    let scan = repository("golden/ct/thorax_1.5mm.nii.gz");
+    let kept = model.join("prompts.safetensors");
+    for option in ["--encode-prompts", "--threads=1"] {
+        assert!(
+            !kept.exists(),
+            "prompts that are to be encoded are not kept"
+        );
+        let bench = ["bench", "detect", "--model", text(&model), text(&scan)];
+        let more = [option, "--runs", "1", "--json"];
+        let figures = json(&succeed(bench.into_iter().chain(more)));
+        let total = figures["median_s"].as_f64().expect("a number");
+        let phases = ["load_s", "read_and_preprocess_s", "encode_s", "compare_s"]
+            .map(|phase| figures["phases"][phase].as_f64().expect(phase));
+        assert!(phases.iter().all(|seconds| *seconds > 0.0), "{figures}");
+        // One run: what is left is to free the model.
+        let sum: f64 = phases.iter().sum();
+        assert!(sum <= total && sum > 0.5 * total, "{figures}");
+    }
+    assert!(kept.exists());
+    let bench = ["bench", "detect", "--model", text(&model), text(&scan)];
+    let lines = succeed(bench.into_iter().chain(["--runs", "1"]));
+    assert!(lines.contains("read and preprocess"), "{lines}");
+}
+
+#[test]
+fn preprocessing_is_timed() {
+    let scan = repository("golden/ct/thorax_1.5mm.nii.gz");
+    let figures = json(&succeed([
+        "bench",
+        "preprocess",
+        text(&scan),
+        "--runs",
+        "2",
+        "--json",
+    ]));
+    let [median, best] = ["median_s", "min_s"].map(|key| figures[key].as_f64().expect(key));
+    assert!(0.0 < best && best <= median);
+    assert_eq!(figures.get("phases"), None);
+    // The input of the network is 256 MB.
+    if cfg!(target_os = "linux") {
+        let peak = figures["peak_rss_mb"].as_f64().expect("a number");
+        assert!(peak > 256.0, "{figures}");
+    }
+    let absent = run(["bench", "preprocess", "no/such/scan.nii.gz"]);
+    absent.failed(&["no/such/scan.nii.gz"]);
+}
+
+#[test]
+fn long_verbs_say_what_they_cost() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("volume.safetensors");
+    let scan = repository("golden/ct/thorax_1.5mm.nii.gz");
+    let shape = ["--shape", "8,16,16", "--out", text(&out)];
+    let ran = run(["preprocess", text(&scan)].into_iter().chain(shape)).succeeded();
+    let last = ran.stderr.lines().last().expect("messages");
+    assert!(last.starts_with("took ") && last.contains(" s"), "{last}");
+    assert_eq!(
+        last.contains("MB of memory at most"),
+        cfg!(target_os = "linux")
+    );
+    let short = run(["complexity"]).succeeded();
+    assert_eq!(short.stderr, "");
 }

@@ -77,6 +77,44 @@ fn scans_of_every_kind_are_answered() {
 }
 
 #[test]
+fn prompts_are_encoded_once() {
+    let work = tempfile::tempdir().unwrap();
+    let folder = small_model(work.path());
+    let thorax = repository("golden/ct/thorax_1.5mm.nii.gz");
+    let detect = arguments!["detect", "--model", &folder, &thorax, "--json"];
+    let kept = folder.join("prompts.safetensors");
+    let first = run(&detect).succeeded().stdout;
+    let written = std::fs::metadata(&kept).unwrap().modified().unwrap();
+    assert_eq!(tensor(&kept, "present").shape, [18, 512]);
+    assert_eq!(run(&detect).succeeded().stdout, first);
+    let table = work.path().join("labelled.csv");
+    std::fs::write(
+        &table,
+        format!("volume,Emphysema\n{},1\n", thorax.display()),
+    )
+    .unwrap();
+    run(arguments![
+        "evaluate", "--model", &folder, "--data", &table, "--json"
+    ])
+    .succeeded();
+    assert_eq!(
+        std::fs::metadata(&kept).unwrap().modified().unwrap(),
+        written,
+        "the file was written again"
+    );
+
+    // The words are another's: so are the latents.
+    let config = folder.join("config.json");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("Emphysema", "Cardiomegaly")).unwrap();
+    let present = tensor(&kept, "present");
+    run(&detect).succeeded();
+    let changed = tensor(&kept, "present");
+    let rows = present.values.chunks(512).zip(changed.values.chunks(512));
+    assert_eq!(rows.filter(|(old, new)| old != new).count(), 1);
+}
+
+#[test]
 fn a_picture_of_a_head_is_refused_unless_forced() {
     let work = tempfile::tempdir().unwrap();
     let folder = small_model(work.path());

@@ -33,21 +33,14 @@ pub(crate) type Naming = fn(&[&str]) -> Placement;
 /// Fills a module with the tensors of a file. `model` says in an error what the module is.
 ///
 /// # Errors
-/// [`Error::Weights`] with every tensor that is missing, unknown or of another shape; nothing is decoded then.
+/// As [`check`]; nothing is decoded then.
 pub(crate) fn fill<M: Module>(
     module: M,
     weights: &Weights,
     naming: Naming,
     model: &str,
 ) -> Result<M> {
-    let report = compare(&module, weights, naming);
-    if !report.is_empty() {
-        return Err(Error::Weights {
-            path: weights.path.clone(),
-            model: model.to_owned(),
-            report: Box::new(report),
-        });
-    }
+    check(&module, weights, naming, model)?;
     let mut filler = Filler {
         at: Location::new(naming),
         weights,
@@ -60,8 +53,29 @@ pub(crate) fn fill<M: Module>(
     }
 }
 
+/// Holds the tensors of a file against a module, which is not filled.
+///
+/// # Errors
+/// [`Error::Weights`] with every tensor that is missing, unknown or of another shape.
+pub(crate) fn check<M: Module>(
+    module: &M,
+    weights: &Weights,
+    naming: Naming,
+    model: &str,
+) -> Result<()> {
+    let report = compare(module, weights, naming);
+    if report.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Weights {
+        path: weights.path.clone(),
+        model: model.to_owned(),
+        report: Box::new(report),
+    })
+}
+
 /// Everything that keeps the tensors of a file from filling a module.
-pub(crate) fn compare<M: Module>(module: &M, weights: &Weights, naming: Naming) -> WeightReport {
+fn compare<M: Module>(module: &M, weights: &Weights, naming: Naming) -> WeightReport {
     let mut comparer = Comparer {
         at: Location::new(naming),
         weights,

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::apply;
 use super::huggingface::tokenizer;
 use super::official;
-use super::weights::Weights;
+use super::weights::{StoredTensor, Weights};
 use crate::error::{Error, Result};
 use crate::models::{BertConfig, Clip, ClipConfig, DcformerEncoderConfig, ImageEncoderConfig};
 use crate::text::{Prompts, Tokenizer, Vocabulary};
@@ -24,6 +24,8 @@ pub const FORMAT_VERSION: u32 = 1;
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
 const VOCABULARY: &str = "vocab.txt";
+/// What an error calls the network that weights do not fit.
+const NETWORK: &str = "the network of config.json";
 
 /// Most channels, layers, blocks, taps or codes that a configuration may ask for: beyond every published network, and
 /// small enough that a damaged file cannot ask for all memory.
@@ -98,24 +100,7 @@ impl Model {
     /// If a file is missing or damaged, or the weights are not those of the configuration: then with every tensor that is
     /// missing, unknown or of another shape.
     pub fn load(folder: &Path, device: &Device) -> Result<Self> {
-        let config = read_config(&folder.join(CONFIG))?;
-        let weights = Weights::open(&folder.join(WEIGHTS))?;
-        check_codebook(&folder.join(CONFIG), &config, &weights)?;
-        let clip = config.clip.init(device);
-        let clip = apply::fill(clip, &weights, official::name, "the network of config.json")?;
-        let vocabulary = folder.join(VOCABULARY);
-        let tokenizer = match &config.clip.text {
-            Some(text) if vocabulary.exists() => {
-                let tokens = Vocabulary::read(&vocabulary, config.lower_case)?;
-                Some(tokenizer(tokens, &text.encoder, &vocabulary)?)
-            }
-            _ => None,
-        };
-        Ok(Self {
-            config,
-            clip,
-            tokenizer,
-        })
+        ModelFolder::open(folder, device)?.into_model(device)
     }
 
     /// Writes a model folder. It is complete under a temporary name before it takes the place of what was there.
@@ -169,6 +154,89 @@ impl Model {
         let tensors = apply::collect(&self.clip, official::name);
         apply::write_safetensors(&tensors, &folder.join(WEIGHTS))
     }
+}
+
+/// A model folder of which everything but the weights was read.
+#[derive(Debug)]
+pub(crate) struct ModelFolder {
+    pub(crate) config: ModelConfig,
+    pub(crate) tokenizer: Option<Tokenizer>,
+    weights: Weights,
+}
+
+impl ModelFolder {
+    /// Opens a model folder.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub(crate) fn open(folder: &Path, device: &Device) -> Result<Self> {
+        let config = read_config(&folder.join(CONFIG))?;
+        let weights = Weights::open(&folder.join(WEIGHTS))?;
+        check_codebook(&folder.join(CONFIG), &config, &weights)?;
+        // Before the vocabulary: its size may be wrong for the same reason, and this says more.
+        apply::check(&config.clip.init(device), &weights, official::name, NETWORK)?;
+        let vocabulary = folder.join(VOCABULARY);
+        let tokenizer = match &config.clip.text {
+            Some(text) if vocabulary.exists() => {
+                let tokens = Vocabulary::read(&vocabulary, config.lower_case)?;
+                Some(tokenizer(tokens, &text.encoder, &vocabulary)?)
+            }
+            _ => None,
+        };
+        Ok(Self {
+            config,
+            tokenizer,
+            weights,
+        })
+    }
+
+    /// Reads all weights.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub(crate) fn into_model(self, device: &Device) -> Result<Model> {
+        let clip = fill(self.config.clip.init(device), &self.weights)?;
+        Ok(Model {
+            config: self.config,
+            clip,
+            tokenizer: self.tokenizer,
+        })
+    }
+
+    /// Reads the weights of the network but for its text tower, which the result lacks.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub(crate) fn into_image_model(self, device: &Device) -> Result<(ModelConfig, Clip)> {
+        let mut weights = self.weights;
+        weights.rename(|name| (!official::is_text(name)).then(|| name.to_owned()));
+        let config = ClipConfig {
+            text: None,
+            ..self.config.clip.clone()
+        };
+        let clip = fill(config.init(device), &weights)?;
+        Ok((self.config, clip))
+    }
+
+    /// The stored tensors of the text tower, by name.
+    pub(crate) fn text_weights(&self) -> impl Iterator<Item = (&str, &StoredTensor)> {
+        let tensors = self.weights.tensors.iter();
+        tensors
+            .filter(|(name, _)| official::is_text(name))
+            .map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// The bytes of a stored tensor, little-endian.
+    ///
+    /// # Errors
+    /// [`Error::Read`]
+    pub(crate) fn read_bytes(&self, tensor: &StoredTensor) -> Result<Vec<u8>> {
+        self.weights.read_bytes(tensor)
+    }
+}
+
+fn fill(clip: Clip, weights: &Weights) -> Result<Clip> {
+    apply::fill(clip, weights, official::name, NETWORK)
 }
 
 /// Reads a whole file.

@@ -13,12 +13,13 @@ mod huggingface;
 mod import;
 mod official;
 mod pickle;
+mod tensor_file;
 mod weights;
 
 pub(crate) use apply::{OwnedTensor, write_safetensors};
-pub(crate) use folder::write_file;
 pub use folder::{FORMAT_VERSION, Model, ModelConfig};
+pub(crate) use folder::{ModelFolder, write_file};
 pub use huggingface::{load_bert, read_bert_config};
 pub use import::{ImportOptions, import};
 pub use official::{Duplicates, export};
-pub(crate) use weights::Weights;
+pub(crate) use weights::{Element, Weights};

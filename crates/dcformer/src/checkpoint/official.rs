@@ -144,6 +144,11 @@ pub(crate) fn clean(weights: &mut Weights) -> Result<()> {
     Ok(())
 }
 
+/// Whether a tensor of this official name belongs to the text tower.
+pub(super) fn is_text(name: &str) -> bool {
+    name.starts_with(TEXT) || name == TEXT_PROJECTION
+}
+
 /// The official name of a parameter of a [`Clip`](crate::models::Clip).
 pub(crate) fn name(path: &[&str]) -> Placement {
     match path {

@@ -1,14 +1,11 @@
 //! A file of named tensors, whatever its format, decoded one tensor at a time.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use half::{bf16, f16};
-use safetensors::{Dtype, SafeTensors};
 
-use super::pickle;
+use super::{pickle, tensor_file};
 use crate::error::{Error, Result};
 
 /// Named tensors of one file.
@@ -40,11 +37,8 @@ pub(crate) enum Element {
 /// Where the bytes are.
 #[derive(Clone, Debug)]
 pub(crate) enum Data {
-    /// A range of a file in memory, little-endian.
-    Memory {
-        file: Arc<Vec<u8>>,
-        range: Range<usize>,
-    },
+    /// In a `.safetensors` file, little-endian.
+    Part(tensor_file::Part),
     /// In a PyTorch checkpoint.
     Pickle(pytorch_reader::Tensor),
 }
@@ -54,7 +48,7 @@ impl Weights {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let extension = path.extension().and_then(|extension| extension.to_str());
         let tensors = match extension.map(str::to_ascii_lowercase).as_deref() {
-            Some("safetensors") => read_safetensors(path)?,
+            Some("safetensors") => tensor_file::read(path)?,
             Some("pth" | "pt" | "bin" | "ckpt") => pickle::read(path)?,
             _ => {
                 return Err(Error::UnknownWeightsFile {
@@ -98,13 +92,13 @@ impl Weights {
     }
 
     /// The bytes of a tensor, little-endian.
-    pub(crate) fn read_bytes<'a>(
-        &self,
-        tensor: &'a StoredTensor,
-    ) -> Result<std::borrow::Cow<'a, [u8]>> {
+    pub(crate) fn read_bytes(&self, tensor: &StoredTensor) -> Result<Vec<u8>> {
         match &tensor.data {
-            Data::Memory { file, range } => Ok(file.get(range.clone()).unwrap_or_default().into()),
-            Data::Pickle(tensor) => pickle::read_bytes(&self.path, tensor).map(Into::into),
+            Data::Part(part) => part.read().map_err(|source| Error::Read {
+                path: self.path.clone(),
+                source,
+            }),
+            Data::Pickle(tensor) => pickle::read_bytes(&self.path, tensor),
         }
     }
 }
@@ -112,36 +106,4 @@ impl Weights {
 fn decode<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f32) -> Vec<f32> {
     let (values, _) = bytes.as_chunks::<N>();
     values.iter().map(|&bytes| value(bytes)).collect()
-}
-
-fn read_safetensors(path: &Path) -> Result<BTreeMap<String, StoredTensor>> {
-    let file = std::fs::read(path).map_err(|source| Error::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    let file = Arc::new(file);
-    let parsed = SafeTensors::deserialize(&file).map_err(|source| Error::Safetensors {
-        path: path.to_owned(),
-        source,
-    })?;
-    let start = file.as_ptr() as usize;
-    let tensors = parsed.iter().map(|(name, view)| {
-        let from = view.data().as_ptr() as usize - start;
-        let tensor = StoredTensor {
-            shape: view.shape().to_vec(),
-            element: match view.dtype() {
-                Dtype::F64 => Element::F64,
-                Dtype::F32 => Element::F32,
-                Dtype::F16 => Element::F16,
-                Dtype::BF16 => Element::Bf16,
-                other => Element::Other(format!("{other:?}")),
-            },
-            data: Data::Memory {
-                file: Arc::clone(&file),
-                range: from..from + view.data().len(),
-            },
-        };
-        (name.to_owned(), tensor)
-    });
-    Ok(tensors.collect())
 }

@@ -68,6 +68,11 @@ impl Prompts {
         ]
     }
 
+    /// Whether there is nothing to look for, or no words for it.
+    pub fn are_empty(&self) -> bool {
+        self.abnormalities.is_empty() || self.templates.is_empty()
+    }
+
     /// The sentences of a template about each abnormality.
     pub fn sentences(&self, template: &Template) -> Vec<Template> {
         self.abnormalities
