@@ -89,17 +89,21 @@ impl fmt::Display for Reading {
     }
 }
 
-/// Stored values taken at a fixed step through the whole scan, so that they do not depend on how it is read.
+/// Stored values taken at a fixed step through the whole scan, so that they do not depend on how it is read, and how
+/// often each occurs: a scan has half a million voxels to look at, but only some thousand different ones.
 #[derive(Clone, Debug)]
 pub(crate) struct Sample {
     step: usize,
-    values: Vec<f32>,
+    /// How often each `i16` occurs, the smallest first.
+    whole: Vec<u32>,
+    /// Finite values that are no `i16`.
+    others: Vec<f32>,
     /// Voxels that are NaN or infinite, of all those visited.
     pub(crate) not_finite: usize,
 }
 
 impl Sample {
-    /// Enough for shares of a thousandth, at 2 MB.
+    /// Enough for shares of a thousandth.
     const VALUES: usize = 500_000;
 
     /// For a scan of `size` voxels along `i, j, k`.
@@ -112,7 +116,8 @@ impl Sample {
         }
         Self {
             step,
-            values: Vec::new(),
+            whole: vec![0; 1 << 16],
+            others: Vec::new(),
             not_finite: 0,
         }
     }
@@ -120,14 +125,30 @@ impl Sample {
     /// Looks at the next voxels of the scan, of which `first` is the number of the first one in storage order.
     pub(crate) fn visit<T: Stored>(&mut self, first: usize, voxels: &[T]) {
         let skip = first.next_multiple_of(self.step) - first;
-        let sampled = voxels
-            .iter()
-            .skip(skip)
-            .step_by(self.step)
-            .map(|stored| stored.widen());
-        self.values
-            .extend(sampled.filter(|value| value.is_finite()));
+        for stored in voxels.iter().skip(skip).step_by(self.step) {
+            if let Some(whole) = stored.whole() {
+                self.whole[usize::from(whole.wrapping_sub(i16::MIN) as u16)] += 1;
+            } else if stored.widen().is_finite() {
+                self.others.push(stored.widen());
+            }
+        }
         self.not_finite += T::not_finite(voxels);
+    }
+
+    /// Values with how often they occur, those that are `i16`, in rising order, and then the others, each by itself.
+    fn counted(&self) -> impl Iterator<Item = (f32, usize)> {
+        // Most blocks of values do not occur, which is seen quickly.
+        const BLOCK: usize = 64;
+        let blocks = self
+            .whole
+            .chunks(BLOCK)
+            .zip((i16::MIN..=i16::MAX).step_by(BLOCK));
+        let whole = blocks
+            .filter(|(counts, _)| counts.iter().any(|&count| count > 0))
+            .flat_map(|(counts, first)| (first..=i16::MAX).zip(counts))
+            .filter(|&(_, &count)| count > 0)
+            .map(|(value, &count)| (f32::from(value), count as usize));
+        whole.chain(self.others.iter().map(|&value| (value, 1)))
     }
 }
 
@@ -143,6 +164,8 @@ const fn greatest_common_divisor(a: usize, b: usize) -> usize {
 pub(crate) trait Stored: Copy + Default + Send + Sync {
     /// The value, exactly.
     fn widen(self) -> f32;
+    /// The value, if it is an `i16`.
+    fn whole(self) -> Option<i16>;
     /// How many of them are NaN or infinite.
     fn not_finite(voxels: &[Self]) -> usize;
 }
@@ -150,6 +173,10 @@ pub(crate) trait Stored: Copy + Default + Send + Sync {
 impl Stored for i16 {
     fn widen(self) -> f32 {
         f32::from(self)
+    }
+
+    fn whole(self) -> Option<i16> {
+        Some(self)
     }
 
     fn not_finite(_: &[Self]) -> usize {
@@ -160,6 +187,12 @@ impl Stored for i16 {
 impl Stored for f32 {
     fn widen(self) -> f32 {
         self
+    }
+
+    fn whole(self) -> Option<i16> {
+        // The cast takes NaN to 0, from which it differs.
+        let whole = self as i16;
+        (Self::from(whole) == self).then_some(whole)
     }
 
     fn not_finite(voxels: &[Self]) -> usize {
@@ -282,12 +315,10 @@ impl Candidates {
     }
 
     fn refusal(&self, path: &Path, sample: &Sample) -> Error {
-        let (low, high) = sample
-            .values
-            .iter()
-            .fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), value| {
-                (low.min(*value), high.max(*value))
-            });
+        let (low, high) = sample.counted().fold(
+            (f32::INFINITY, f32::NEG_INFINITY),
+            |(low, high), (value, _)| (low.min(value), high.max(value)),
+        );
         let tried =
             self.readings
                 .iter()
@@ -297,7 +328,7 @@ impl Candidates {
                         format!("with slope {slope} and intercept {intercept} of the {reading}")
                     }
                 });
-        let found = if sample.values.is_empty() {
+        let found = if low > high {
             "no finite value".to_owned()
         } else {
             format!("stored values from {low} to {high}")
@@ -337,24 +368,26 @@ impl Census {
     fn of(sample: &Sample, rescale: Rescale) -> Self {
         let mut below = Vec::new();
         let (mut all, mut gas, mut soft, mut metal) = (0_usize, 0_usize, 0_usize, 0_usize);
-        for stored in &sample.values {
-            let value = rescale.apply(f64::from(*stored));
+        let mut values = 0;
+        for (stored, count) in sample.counted() {
+            values += count;
+            let value = rescale.apply(f64::from(stored));
             if value < Self::PADDING_HU {
                 continue;
             }
-            all += 1;
+            all += count;
             if value < Self::GAS_HU[0] {
-                below.push(value);
+                below.push((value, count));
             } else if value <= Self::GAS_HU[1] {
-                gas += 1;
+                gas += count;
             } else if value > Self::METAL_HU {
-                metal += 1;
+                metal += count;
             } else if (Self::SOFT_HU[0]..=Self::SOFT_HU[1]).contains(&value) {
-                soft += 1;
+                soft += count;
             }
         }
-        let below_air = below.len();
-        let padding = Self::padding(below, sample.values.len());
+        let below_air = below.iter().map(|(_, count)| count).sum::<usize>();
+        let padding = Self::padding(below, values);
         all -= padding;
         let share = |count: usize| {
             if all == 0 {
@@ -371,15 +404,17 @@ impl Census {
         }
     }
 
-    /// How many of the values below air are one of the few constants that fill the space around the scan.
-    fn padding(mut below: Vec<f64>, values: usize) -> usize {
-        below.sort_by(f64::total_cmp);
-        let mut runs: Vec<usize> = below.chunk_by(|a, b| a == b).map(<[f64]>::len).collect();
-        runs.sort_unstable_by(|a, b| b.cmp(a));
-        runs.into_iter()
-            .take(Self::PADDING_VALUES)
-            .filter(|run| *run as f64 >= Self::PADDING_SHARE * values as f64)
-            .sum()
+    /// How many of the values below air, given with how often they occur, are one of the few constants that fill the
+    /// space around the scan.
+    fn padding(mut below: Vec<(f64, usize)>, values: usize) -> usize {
+        below.sort_unstable_by(|(a, _), (b, _)| a.total_cmp(b));
+        let mut constants: Vec<usize> = below
+            .chunk_by(|(a, _), (b, _)| a == b)
+            .map(|run| run.iter().map(|(_, count)| count).sum())
+            .filter(|&count: &usize| count as f64 >= Self::PADDING_SHARE * values as f64)
+            .collect();
+        constants.sort_unstable_by(|a, b| b.cmp(a));
+        constants.iter().take(Self::PADDING_VALUES).sum()
     }
 
     /// Some gas, some soft tissue, hardly anything that cannot be.

@@ -14,6 +14,9 @@ use crate::{Error, Result};
 /// Bytes decompressed and decoded at a time: few calls, and both copies stay in the second-level cache.
 const CHUNK_BYTES: usize = 256 << 10;
 
+/// Bytes read at a time where the start of a file is all that is wanted.
+const START_BYTES: usize = 4 << 10;
+
 /// Memory is first taken for a file that is compressed this well, and doubled where that is too little. A chest CT
 /// reaches 2 to 4.
 const USUAL_COMPRESSION: u64 = 8;
@@ -87,7 +90,7 @@ impl NiftiReader {
             Some(stem) => existing(&stem, "hdr").unwrap_or_else(|| path.into()),
             None => path.into(),
         };
-        let mut stream = open_stream(&header_path)?;
+        let mut stream = open_stream(&header_path, CHUNK_BYTES)?;
         let header = read_header(&header_path, &mut stream)?;
         if header.single_file {
             return Self::new(&header_path, header, stream);
@@ -101,7 +104,7 @@ impl NiftiReader {
         } else {
             path.into()
         };
-        let stream = open_stream(&image)?;
+        let stream = open_stream(&image, CHUNK_BYTES)?;
         Self::new(&image, header, stream)
     }
 }
@@ -404,7 +407,7 @@ fn read_header<R: BufRead>(path: &Path, stream: &mut ByteStream<R>) -> Result<He
 
 /// The first `len` bytes of a file, or fewer if it is shorter, decompressed if it is compressed; whether it is.
 pub(crate) fn start_of_file(path: &Path, len: usize) -> Result<(Vec<u8>, bool)> {
-    let mut stream = open_stream(path)?;
+    let mut stream = open_stream(path, START_BYTES)?;
     let mut start = vec![0; len];
     let count = stream
         .read_up_to(&mut start)
@@ -423,11 +426,12 @@ pub(crate) fn is_image_of_pair(path: &Path) -> bool {
     pair_name(path, "img").is_some_and(|stem| existing(&stem, "hdr").is_some())
 }
 
-fn open_stream(path: &Path) -> Result<ByteStream<BufReader<File>>> {
+/// `buffer_bytes` are read at a time.
+fn open_stream(path: &Path, buffer_bytes: usize) -> Result<ByteStream<BufReader<File>>> {
     let open = || -> io::Result<_> {
         let file = File::open(path)?;
         let len = file.metadata()?.len();
-        ByteStream::new(BufReader::with_capacity(CHUNK_BYTES, file), len)
+        ByteStream::new(BufReader::with_capacity(buffer_bytes, file), len)
     };
     open().map_err(|source| Error::Read {
         path: path.into(),

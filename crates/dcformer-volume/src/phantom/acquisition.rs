@@ -4,8 +4,8 @@ use super::anatomy::AIR;
 use super::anatomy::patient::Patient;
 use super::anatomy::thorax::Thorax;
 use super::config::PhantomConfig;
+use super::plane::Plane;
 use super::random::Random;
-use super::render::Plane;
 
 /// A reconstruction of a scan. Nothing in it depends on findings.
 #[derive(Clone, Debug)]

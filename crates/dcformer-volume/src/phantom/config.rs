@@ -33,7 +33,7 @@ pub enum Storage {
 }
 
 impl Default for PhantomConfig {
-    /// The demonstration's: small enough to draw hundreds in a minute.
+    /// Small enough to draw a thousand in a minute on two cores.
     fn default() -> Self {
         Self {
             columns: 128,

@@ -18,13 +18,20 @@
 mod abnormality;
 mod acquisition;
 mod anatomy;
+mod background;
+mod brush;
+mod cells;
 mod config;
+mod image_noise;
 mod labels;
 mod parenchyma;
+mod plane;
 mod random;
 mod render;
 mod report;
+mod rounding;
 mod scene;
+mod shape;
 mod texture;
 mod write;
 

@@ -1,9 +1,11 @@
 //! What lungs are filled with: healthy parenchyma and the findings that change it everywhere or along the pleura.
 
 use super::anatomy::patient::Patient;
-use super::anatomy::thorax::{Field, Level, Side, Thorax};
-use super::scene::{Point, lerp, smoothstep};
-use super::texture::{cell, noise};
+use super::anatomy::thorax::{Level, Side, Thorax};
+use super::background::{Stretch, runs};
+use super::cells::{Cell, Cells};
+use super::scene::{lerp, smoothstep};
+use super::texture::Lattice;
 
 /// Fluid in a pleural space.
 #[derive(Clone, Copy, Debug)]
@@ -64,72 +66,151 @@ pub(super) struct Parenchyma {
 }
 
 impl Parenchyma {
-    /// Hounsfield units of a point of a lung, and how much of it is lung (not fluid).
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "one voxel's view of the patient; called for every voxel of the lungs"
-    )]
-    pub(super) fn at(
+    /// Hounsfield units of points of a lung, `lung` millimetres outside it, and how much of them is lung (not fluid).
+    /// `lobules` are this parenchyma's at the points' height.
+    pub(super) fn fill(
         &self,
-        thorax: &Thorax,
-        patient: &Patient,
-        level: &Level,
-        point: Point,
-        field: &Field,
-        [fine, coarse]: [f32; 2],
-        edge: f32,
-    ) -> (f32, f32) {
-        let dependent = patient.gravity() * (point[1] - level.center_y) / level.radius[1];
-        let sink = dependent.clamp(-1.0, 1.0);
-        let full = patient.breath;
-        let mut value =
-            lerp(-765.0, -835.0, full) + lerp(42.0, 22.0, full) * sink + 10.0 * fine + 9.0 * coarse;
-        // The last millimetres at the dependent pleura are never quite open.
-        value += lerp(70.0, 25.0, full)
-            * smoothstep(0.55, 1.0, sink)
-            * smoothstep(-14.0, 0.0, field.lung);
+        chest: Chest<'_>,
+        stretch: Stretch<'_>,
+        lung: &[f32],
+        lobules: &mut Lobules,
+        hounsfield: &mut [f32],
+        share: &mut [f32],
+    ) {
+        let Stretch { level, x, y, .. } = stretch;
+        chest.healthy(stretch, lung, hounsfield);
         if let Some(mosaic) = &self.mosaic {
-            value += mosaic.at(point);
+            let cells = lobules.mosaic.row(x, y);
+            for (value, cell) in hounsfield.iter_mut().zip(cells) {
+                *value += mosaic.at(cell);
+            }
         }
         if let Some(emphysema) = &self.emphysema {
-            value = emphysema.at(level, point, field.lung, value);
+            emphysema.fill(stretch, lung, lobules, hounsfield);
         }
-        value = fissures(thorax, point, value, edge);
+        chest.fissures(stretch, hounsfield);
         if let Some(septa) = &self.septa {
-            value = septa.at(level, point, field.lung, value, edge);
+            septa.fill(stretch, lung, chest.edge, lobules, hounsfield);
         }
-        let side = if point[0] < 0.0 {
-            Side::Right
-        } else {
-            Side::Left
-        };
-        if let Some(effusion) = &self.effusion[side as usize] {
-            let fluid = effusion.share(level, point, dependent, edge);
-            return (lerp(value, effusion.hounsfield, fluid), 1.0 - fluid);
+        share.fill(1.0);
+        for (side, effusion) in self.effusion.iter().enumerate() {
+            let Some(effusion) = effusion else { continue };
+            let voxels = hounsfield.iter_mut().zip(&mut *share);
+            for ((&x, &y), (value, share)) in x.iter().zip(y).zip(voxels) {
+                let here = if x < 0.0 { Side::Right } else { Side::Left };
+                if here as usize == side {
+                    let fluid = effusion.share(level, x, chest.dependent(level, y), chest.edge);
+                    *value = lerp(*value, effusion.hounsfield, fluid);
+                    *share = 1.0 - fluid;
+                }
+            }
         }
-        (value, 1.0)
     }
 }
 
-fn fissures(thorax: &Thorax, point: Point, value: f32, edge: f32) -> f32 {
-    const THICKNESS: f32 = 0.6;
-    let oblique = 0.72 * thorax.oblique_fissure(point).abs();
-    let horizontal = if point[0] < 0.0 && thorax.oblique_fissure(point) > 0.0 {
-        thorax.horizontal_fissure(point).abs()
-    } else {
-        f32::INFINITY
-    };
-    let share = (0.5 + 0.5 * THICKNESS - oblique.min(horizontal) / edge.max(1.0))
-        .clamp(0.0, (THICKNESS / edge).min(1.0));
-    lerp(value, -300.0, share)
+/// What all points of a chest have in common.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chest<'a> {
+    pub(super) thorax: &'a Thorax,
+    pub(super) patient: &'a Patient,
+    /// Width of the transition at an edge, millimetres.
+    pub(super) edge: f32,
+}
+
+impl Chest<'_> {
+    /// How far a point lies on the side to which fluid sinks: 1 at the wall.
+    fn dependent(&self, level: &Level, y: f32) -> f32 {
+        self.patient.gravity() * (y - level.center_y) / level.radius[1]
+    }
+
+    /// Parenchyma without any finding.
+    #[inline(never)] // see `background`
+    fn healthy(&self, stretch: Stretch<'_>, lung: &[f32], hounsfield: &mut [f32]) {
+        let full = self.patient.breath;
+        let middle = lerp(-765.0, -835.0, full);
+        let gradient = lerp(42.0, 22.0, full);
+        let closed = lerp(70.0, 25.0, full);
+        let around = stretch.y.iter().zip(lung);
+        let textures = stretch.fine.iter().zip(stretch.coarse);
+        for ((value, (&y, &lung)), (fine, coarse)) in
+            hounsfield.iter_mut().zip(around).zip(textures)
+        {
+            let sink = self.dependent(stretch.level, y).clamp(-1.0, 1.0);
+            *value = middle + gradient * sink + 10.0 * fine + 9.0 * coarse;
+            // The last millimetres at the dependent pleura are never quite open.
+            *value += closed * smoothstep(0.55, 1.0, sink) * smoothstep(-14.0, 0.0, lung);
+        }
+    }
+
+    /// Draws the fissures between lobes.
+    #[inline(never)] // see `background`
+    fn fissures(&self, stretch: Stretch<'_>, hounsfield: &mut [f32]) {
+        const THICKNESS: f32 = 0.6;
+        let Self { thorax, edge, .. } = *self;
+        let most = (THICKNESS / edge).min(1.0);
+        let width = edge.max(1.0);
+        for ((&x, &y), value) in stretch.x.iter().zip(stretch.y).zip(hounsfield) {
+            let point = [x, y, stretch.level.z];
+            let above = thorax.oblique_fissure(point);
+            let oblique = 0.72 * above.abs();
+            let horizontal = thorax.horizontal_fissure(point).abs();
+            let nearest = if x < 0.0 && above > 0.0 {
+                oblique.min(horizontal)
+            } else {
+                oblique
+            };
+            let share = (0.5 + 0.5 * THICKNESS - nearest / width).clamp(0.0, most);
+            *value = lerp(*value, -300.0, share);
+        }
+    }
+}
+
+/// Textures of a parenchyma at one height.
+#[derive(Debug, Default)]
+pub(super) struct Lobules {
+    mosaic: CellRow,
+    septa: CellRow,
+    holes: Lattice,
+    /// Room for one value a voxel of a row.
+    row: Vec<f32>,
+}
+
+impl Lobules {
+    /// For the box `low..=high` (`x`, `y`) at height `z`.
+    pub(super) fn fill(&mut self, parenchyma: &Parenchyma, low: [f32; 2], high: [f32; 2], z: f32) {
+        if let Some(Mosaic { seed, size, .. }) = parenchyma.mosaic {
+            self.mosaic.cells.fill(seed, low, high, z, size);
+        }
+        if let Some(Septa { seed, size, .. }) = parenchyma.septa {
+            self.septa.cells.fill(seed, low, high, z, size);
+        }
+        if let Some(Emphysema { seed, size, .. }) = parenchyma.emphysema {
+            self.holes.fill(seed, low, high, z, size);
+        }
+    }
+}
+
+/// Cells with room for those of a row.
+#[derive(Debug, Default)]
+struct CellRow {
+    cells: Cells,
+    row: Vec<Cell>,
+}
+
+impl CellRow {
+    fn row(&mut self, x: &[f32], y: &[f32]) -> &[Cell] {
+        self.row.resize(x.len(), Cell::default());
+        self.cells.row(x, y, &mut self.row);
+        &self.row
+    }
 }
 
 impl Effusion {
-    fn share(&self, level: &Level, point: Point, dependent: f32, edge: f32) -> f32 {
+    fn share(&self, level: &Level, x: f32, dependent: f32, edge: f32) -> f32 {
         let above = (level.t / self.top).max(0.0);
         let [a, b] = level.radius;
         // The surface is level, climbs along the chest wall, and falls towards the top.
-        let lateral = (point[0].abs() / a - 0.5) / 0.5;
+        let lateral = (x.abs() / a - 0.5) / 0.5;
         let surface = 1.0
             - self.depth * (1.0 - above * above)
             - 0.22 * lateral * lateral * self.depth.min(0.8);
@@ -141,8 +222,7 @@ impl Effusion {
 }
 
 impl Mosaic {
-    fn at(&self, point: Point) -> f32 {
-        let cell = cell(self.seed, point, self.size);
+    fn at(&self, cell: &Cell) -> f32 {
         let dark = ((cell.id >> 32) as f32 / 4_294_967_296.0) < self.dark;
         // Lobules that are dense hold the blood that the others lack.
         if dark {
@@ -154,33 +234,65 @@ impl Mosaic {
 }
 
 impl Septa {
-    fn at(&self, level: &Level, point: Point, depth: f32, value: f32, edge: f32) -> f32 {
-        let near = smoothstep(-self.reach, -0.6 * self.reach, depth)
-            * smoothstep(self.top + 0.12, self.top - 0.12, level.t);
-        if near <= 0.0 {
-            return value;
+    fn fill(
+        &self,
+        stretch: Stretch<'_>,
+        lung: &[f32],
+        edge: f32,
+        lobules: &mut Lobules,
+        hounsfield: &mut [f32],
+    ) {
+        let Lobules {
+            septa, row: near, ..
+        } = lobules;
+        let low = smoothstep(self.top + 0.12, self.top - 0.12, stretch.level.t);
+        near.resize(lung.len(), 0.0);
+        for (near, &lung) in near.iter_mut().zip(lung) {
+            *near = smoothstep(-self.reach, -0.6 * self.reach, lung) * low;
         }
-        let to_wall = cell(self.seed, point, self.size).to_wall;
         let half = 0.5 * self.thickness;
-        let share =
-            ((half + 0.5 * edge - to_wall) / edge).clamp(0.0, (self.thickness / edge).min(1.0));
-        lerp(value, self.hounsfield, share * near)
+        let most = (self.thickness / edge).min(1.0);
+        for run in runs(near, |near| near > 0.0) {
+            let cells = septa.row(&stretch.x[run.clone()], &stretch.y[run.clone()]);
+            let values = hounsfield[run.clone()].iter_mut().zip(&near[run]);
+            for ((value, near), cell) in values.zip(cells) {
+                let share = ((half + 0.5 * edge - cell.to_wall) / edge).clamp(0.0, most);
+                *value = lerp(*value, self.hounsfield, share * near);
+            }
+        }
     }
 }
 
 impl Emphysema {
-    fn at(&self, level: &Level, point: Point, depth: f32, value: f32) -> f32 {
-        let zone = smoothstep(self.bottom - 0.2, self.bottom + 0.15, level.t);
+    fn fill(
+        &self,
+        stretch: Stretch<'_>,
+        lung: &[f32],
+        lobules: &mut Lobules,
+        hounsfield: &mut [f32],
+    ) {
+        let zone = smoothstep(self.bottom - 0.2, self.bottom + 0.15, stretch.level.t);
         if zone <= 0.0 {
-            return value;
+            return;
         }
-        let hole = if self.paraseptal {
-            let rim = smoothstep(-1.3 * self.size, -0.9 * self.size, depth);
-            rim * smoothstep(-0.45, -0.2, noise(self.seed, point, self.size))
-        } else {
-            smoothstep(-0.1, 0.15, noise(self.seed, point, self.size))
-        };
-        let general = lerp(value, -955.0, 0.8 * self.loss * zone);
-        lerp(general, -992.0, hole * zone * self.loss.max(0.45))
+        let Lobules { holes, row, .. } = lobules;
+        row.resize(lung.len(), 0.0);
+        holes.row(stretch.x, stretch.y, row);
+        for hole in &mut *row {
+            *hole = if self.paraseptal {
+                smoothstep(-0.45, -0.2, *hole)
+            } else {
+                smoothstep(-0.1, 0.15, *hole)
+            };
+        }
+        if self.paraseptal {
+            for (hole, &lung) in row.iter_mut().zip(lung) {
+                *hole *= smoothstep(-1.3 * self.size, -0.9 * self.size, lung);
+            }
+        }
+        for (value, hole) in hounsfield.iter_mut().zip(&*row) {
+            let general = lerp(*value, -955.0, 0.8 * self.loss * zone);
+            *value = lerp(general, -992.0, hole * zone * self.loss.max(0.45));
+        }
     }
 }

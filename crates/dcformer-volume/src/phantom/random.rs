@@ -4,7 +4,7 @@
 
 use std::f32::consts::TAU;
 
-const INCREMENT: u64 = 0x9E37_79B9_7F4A_7C15;
+pub(super) const INCREMENT: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// `SplitMix64`'s output function: every bit of the input changes half of the output's bits.
 pub(super) const fn mix(mut z: u64) -> u64 {

@@ -217,24 +217,35 @@ fn convert_slice<T: Stored>(plan: &Plan, conversion: Conversion, slice: &[T], pl
     }
 }
 
-/// The same where the height of the result runs along stored rows, in blocks that the fastest cache holds.
+/// The same where the height of the result runs along stored rows, in squares: whole cache lines in, converted as vectors,
+/// whole cache lines out.
 fn transpose_slice<T: Stored>(plan: &Plan, conversion: Conversion, slice: &[T], plane: &mut [f32]) {
-    // Columns of the result in a block: 16 floats fill a cache line, and 16 stored rows are read side by side.
-    const BLOCK: usize = 16;
-    let width = plan.width.source.len();
-    let height = plan.height.source.len();
+    // 16 floats fill a cache line.
+    const SIDE: usize = 16;
+    let (width, height) = (plan.width.source.len(), plan.height.source.len());
     let Range { start, end } = stored_range(&plan.height);
-    for left in (0..width).step_by(BLOCK) {
-        let columns = left..(left + BLOCK).min(width);
-        for column in columns {
-            let stored = &slice[plan.width.index(column) * plan.row_stride..][start..end];
-            for (position, stored) in stored.iter().enumerate() {
+    let mut square = [[0.0; SIDE]; SIDE];
+    for left in (0..width).step_by(SIDE) {
+        let columns = left..(left + SIDE).min(width);
+        for top in (start..end).step_by(SIDE) {
+            let along = top..(top + SIDE).min(end);
+            for (column, values) in columns.clone().zip(&mut square) {
+                let row = plan.width.index(column) * plan.row_stride;
+                let stored = &slice[row..][along.clone()];
+                for (value, stored) in values.iter_mut().zip(stored) {
+                    *value = conversion.apply(stored.widen());
+                }
+            }
+            for (number, position) in along.enumerate() {
                 let row = if plan.height.storage.reversed {
-                    height - 1 - position
+                    height - 1 - (position - start)
                 } else {
-                    position
+                    position - start
                 };
-                plane[row * width + column] = conversion.apply(stored.widen());
+                let out = &mut plane[row * width..][columns.clone()];
+                for (out, values) in out.iter_mut().zip(&square) {
+                    *out = values[number];
+                }
             }
         }
     }

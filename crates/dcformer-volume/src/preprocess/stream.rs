@@ -104,7 +104,7 @@ impl Preprocess {
         known: Option<Rescale>,
     ) -> Result<Pass> {
         let size = reader.grid().size;
-        let slab_voxels = (SLAB_VOXELS / plan.slice_voxels).clamp(1, size[2]) * plan.slice_voxels;
+        let slab_slices = (SLAB_VOXELS / plan.slice_voxels).clamp(1, size[2]);
         let mut sample = Sample::new(size);
         let mut held: Vec<Slab<V>> = Vec::new();
         let mut started: Option<(Rescale, Assembly<'_>)> = None;
@@ -116,11 +116,10 @@ impl Preprocess {
         let file_notes = thread::scope(|scope| {
             let (full, slabs) = mpsc::sync_channel(SLABS);
             let (spare, empty) = mpsc::channel();
-            let new_buffer = || vec![V::default(); slab_voxels];
             // The receiver lives as long as the thread; once it has ended, nobody needs buffers.
             let give_back = |buffer| drop(spare.send(buffer));
-            (0..SLABS).for_each(|_| give_back(new_buffer()));
-            let thread = scope.spawn(move || read_slabs(reader, &empty, &full));
+            (0..SLABS).for_each(|_| give_back(Vec::new()));
+            let thread = scope.spawn(move || read_slabs(reader, slab_slices, &empty, &full));
             for slab in slabs {
                 sample.visit(
                     slab.first * plan.slice_voxels,
@@ -128,7 +127,7 @@ impl Preprocess {
                 );
                 held.push(slab);
                 if known.is_none() && started.is_none() && held.len() < GUESS_SLABS {
-                    give_back(new_buffer());
+                    give_back(Vec::new());
                     continue;
                 }
                 let (_, assembly) = started.get_or_insert_with(|| start(&sample));
@@ -168,7 +167,7 @@ struct Slab<V> {
     /// Number of the first one.
     first: usize,
     slices: usize,
-    /// Their stored values, and perhaps more room.
+    /// Their stored values.
     buffer: Vec<V>,
 }
 
@@ -178,25 +177,30 @@ impl<V> Slab<V> {
     }
 }
 
-/// Fills buffers until the file or the interest in it ends; the file's notes.
+/// Fills buffers until the file or the interest in it ends; the file's notes. Buffers may come empty and are enlarged
+/// here, so that a short scan takes no more memory than it has slices.
 fn read_slabs<V: Voxel>(
     mut reader: NiftiReader,
+    slab_slices: usize,
     empty: &Receiver<Vec<V>>,
     full: &SyncSender<Slab<V>>,
 ) -> Result<Vec<String>> {
+    let [columns, rows, _] = reader.grid().size;
     let mut first = 0;
     while reader.slices_left() > 0
         && let Ok(mut buffer) = empty.recv()
     {
+        buffer.resize(
+            slab_slices.min(reader.slices_left()) * columns * rows,
+            V::default(),
+        );
         let slices = reader.read_slices(&mut buffer)?;
-        if full
-            .send(Slab {
-                first,
-                slices,
-                buffer,
-            })
-            .is_err()
-        {
+        let slab = Slab {
+            first,
+            slices,
+            buffer,
+        };
+        if full.send(slab).is_err() {
             break;
         }
         first += slices;

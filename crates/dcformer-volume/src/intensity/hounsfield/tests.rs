@@ -88,7 +88,8 @@ fn raw_values_with_scanner_padding_need_the_metadata() {
     };
     let raw = sample(CHEST, padded);
     assert!(
-        raw.values.iter().filter(|value| **value == -2000.0).count() > 1000,
+        raw.counted()
+            .any(|(value, count)| value == -2000.0 && count > 1000),
         "the case has padding"
     );
     assert_eq!(
@@ -169,7 +170,7 @@ fn a_small_offset_in_the_metadata_is_believed() {
 fn scanner_padding_is_no_argument_against_ct() {
     for padding in [-1500.0, -2000.0, -2048.0, -3024.0, -8192.0, -32768.0] {
         let mut padded = sample(CHEST, |value| value);
-        padded.values.extend(std::iter::repeat_n(padding, 15_000));
+        padded.visit(0, &[padding; 15_000]);
         assert_eq!(
             reading(None, Rescale::NONE, &padded),
             Some(Reading::Stored),
@@ -178,9 +179,10 @@ fn scanner_padding_is_no_argument_against_ct() {
     }
     // JPEG spreads a constant.
     let mut spread = sample(CHEST, |value| value);
-    spread
-        .values
-        .extend((0..15_000).map(|index| -3339.0 + (index % 400) as f32));
+    let padding: Vec<f32> = (0..15_000)
+        .map(|index| -3339.0 + (index % 400) as f32)
+        .collect();
+    spread.visit(0, &padding);
     assert_eq!(reading(None, Rescale::NONE, &spread), Some(Reading::Stored));
 }
 
@@ -310,15 +312,29 @@ fn a_sample_does_not_depend_on_how_the_scan_arrives() {
         pieces.visit(number * 12_345, piece);
     }
     assert!(whole.step > 1, "the case must skip voxels");
-    assert_eq!(
-        (&pieces.values, pieces.not_finite),
-        (&whole.values, whole.not_finite)
-    );
+    assert!(pieces.counted().eq(whole.counted()));
+    assert_eq!(pieces.not_finite, whole.not_finite);
     assert_eq!(whole.not_finite, voxels.len().div_ceil(1000));
     let columns: std::collections::BTreeSet<usize> = whole
-        .values
-        .iter()
-        .map(|value| *value as usize % size[0])
+        .counted()
+        .map(|(value, _)| value as usize % size[0])
         .collect();
     assert_eq!(columns.len(), size[0], "every column is visited");
+}
+
+#[test]
+fn whole_numbers_count_the_same_in_every_type() {
+    let stored: Vec<i16> = (0..30_000).map(|index| (index % 700) - 350).collect();
+    let floats: Vec<f32> = stored.iter().map(|&value| f32::from(value)).collect();
+    let (mut whole, mut float) = (Sample::new([300, 100, 1]), Sample::new([300, 100, 1]));
+    whole.visit(0, &stored);
+    float.visit(0, &floats);
+    float.visit(30_000, &[0.5, -40_000.0, f32::NAN, 0.5]);
+    let expected = (-350..350).map(|value| {
+        let found = stored.iter().filter(|stored| **stored == value);
+        (f32::from(value), found.count())
+    });
+    assert!(whole.counted().eq(expected.clone()));
+    let others = [(0.5, 1), (-40_000.0, 1), (0.5, 1)];
+    assert!(float.counted().eq(expected.chain(others)));
 }

@@ -3,9 +3,9 @@
 use std::f32::consts::TAU;
 
 use super::super::scene::{
-    Ellipsoid, Layer, Paint, Shape, Stroke, add, between, frame, length, normalised, scale,
-    subtract,
+    Layer, Paint, Stroke, add, between, frame, length, normalised, scale, subtract,
 };
+use super::super::shape::{Ellipsoid, Shape};
 use super::{Drawing, Finding, Laterality};
 
 /// The heart is large: [`super::change_patient`] has made it so.

@@ -5,9 +5,9 @@ use std::f32::consts::PI;
 use super::super::anatomy::thorax::{Lobe, Side};
 use super::super::anatomy::{AIR, hilum};
 use super::super::scene::{
-    Ellipsoid, Layer, Paint, Point, Shape, Stroke, add, between, frame, normalised, path, scale,
-    subtract, tubes,
+    Layer, Paint, Point, Stroke, add, between, frame, normalised, path, scale, subtract, tubes,
 };
+use super::super::shape::{Ellipsoid, Shape};
 use super::{Drawing, Finding, OVER_VESSELS, UNDER_VESSELS, laterality, lobes_name};
 
 /// Plates of collapsed lung above the diaphragm.

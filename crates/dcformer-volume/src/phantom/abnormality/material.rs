@@ -5,9 +5,8 @@ use std::f32::consts::TAU;
 use super::super::anatomy::Anatomy;
 use super::super::anatomy::skeleton::sternum_point;
 use super::super::anatomy::thorax::Side;
-use super::super::scene::{
-    Ellipsoid, Layer, Paint, Point, Shape, Stroke, add, frame, lerp, normalised, path, tubes,
-};
+use super::super::scene::{Layer, Paint, Point, Stroke, add, frame, lerp, normalised, path, tubes};
+use super::super::shape::{Ellipsoid, Shape};
 use super::{Drawing, Finding, laterality};
 
 const METAL: Paint = Paint::Over(3_000.0);

@@ -2,7 +2,8 @@
 
 use super::super::anatomy::thorax::Side;
 use super::super::anatomy::{SOFT_TISSUE, hilum};
-use super::super::scene::{Ellipsoid, Layer, Paint, Point, Shape, Stroke, add, frame, scale};
+use super::super::scene::{Layer, Paint, Point, Stroke, add, frame, scale};
+use super::super::shape::{Ellipsoid, Shape};
 use super::{Drawing, Finding, Laterality};
 
 /// Stomach behind the heart, with air above fluid, or with food or fat.

@@ -1,8 +1,7 @@
 //! Heart and coronary arteries.
 
-use super::super::scene::{
-    Ellipsoid, Layer, Paint, Point, Shape, Stroke, add, cross, normalised, scale,
-};
+use super::super::scene::{Layer, Paint, Point, Stroke, add, cross, normalised, scale};
+use super::super::shape::{Ellipsoid, Shape};
 use super::patient::Patient;
 use super::thorax::Thorax;
 
@@ -180,7 +179,7 @@ mod tests {
                 let nearest = heart
                     .chambers
                     .iter()
-                    .map(|chamber| chamber.distance(point))
+                    .map(|chamber| chamber.prepared().distance(point))
                     .fold(f32::INFINITY, f32::min);
                 assert!(nearest < 3.0, "{nearest}");
             }

@@ -3,7 +3,8 @@
 use std::f32::consts::PI;
 
 use super::super::random::Random;
-use super::super::scene::{Ellipsoid, Layer, Paint, Point, Shape, Stroke, add, frame, normalised};
+use super::super::scene::{Layer, Paint, Point, Stroke, add, frame, normalised};
+use super::super::shape::{Ellipsoid, Shape};
 use super::patient::Patient;
 use super::thorax::{Side, Thorax};
 

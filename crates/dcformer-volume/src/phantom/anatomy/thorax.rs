@@ -1,8 +1,7 @@
 //! The shape of the trunk: rib cage, lungs, mediastinum and diaphragm as distances.
 
-use super::super::scene::{
-    Ellipsoid, Point, Prepared, Shape, ellipse, lerp, smooth_max, smooth_min, smoothstep,
-};
+use super::super::scene::{Point, ellipse, lerp, smooth_max, smooth_min, smoothstep};
+use super::super::shape::{Ellipsoid, PreparedEllipsoid, map_points};
 use super::heart::Heart;
 use super::patient::Patient;
 
@@ -50,11 +49,11 @@ pub(in super::super) struct Thorax {
     /// Height of the domes, right and left.
     domes: [f32; 2],
     dome_drop: f32,
-    heart: [Prepared; 3],
+    heart: [PreparedEllipsoid; 3],
     heart_z: [f32; 2],
     scoliosis: f32,
-    /// Breasts, if any.
-    breasts: Option<[Ellipsoid; 2]>,
+    /// The left breast, if any; the right one is its mirror image.
+    breast: Option<Ellipsoid>,
 }
 
 /// What is constant on one height.
@@ -80,15 +79,6 @@ pub(in super::super) struct Level {
     pub(in super::super) shift_x: f32,
 }
 
-/// Distances at a point, negative inside, millimetres.
-#[derive(Clone, Copy, Debug)]
-pub(in super::super) struct Field {
-    /// To the lung.
-    pub(in super::super) lung: f32,
-    /// To the space below the diaphragm (vertical, positive above it).
-    pub(in super::super) diaphragm: f32,
-}
-
 /// Relative height above which there is neck only.
 const TOP: f32 = 1.03;
 
@@ -102,10 +92,10 @@ impl Thorax {
         let [right, left] = patient.dome_lift;
         let margin = 3.0 + patient.pericardial_fluid;
         let chambers = heart.chambers.map(|chamber| chamber.inflated(margin));
-        let breast = |sign: f32| {
+        let breast = || {
             let size = 34.0 + 0.8 * patient.fat;
             let center = [
-                sign * 0.55 * patient.cage[0],
+                0.55 * patient.cage[0],
                 -patient.cage[1] - 10.0,
                 lerp(z[0], z[1], 0.36),
             ];
@@ -118,7 +108,7 @@ impl Thorax {
             z,
             domes: [dome(right, 0.29), dome(left, 0.24)],
             dome_drop: 0.24 * patient.lung_height,
-            heart: chambers.map(|chamber| Shape::Ellipsoid(chamber).prepared()),
+            heart: chambers.map(|chamber| chamber.prepared()),
             heart_z: [0, 1].map(|end| {
                 let reach = |e: &Ellipsoid| {
                     if end == 0 {
@@ -135,7 +125,7 @@ impl Thorax {
                 }
             }),
             scoliosis: patient.scoliosis,
-            breasts: patient.female.then(|| [breast(-1.0), breast(1.0)]),
+            breast: patient.female.then(breast),
         }
     }
 
@@ -199,68 +189,100 @@ impl Thorax {
 
     /// Distance to the skin.
     pub(in super::super) fn body(&self, level: &Level, x: f32, y: f32) -> f32 {
-        let outline = squircle(x, y - level.body_y, level.body, 0.42);
-        match &self.breasts {
-            Some(breasts) if outline < 60.0 && y < -0.5 * self.cage[1] => {
-                let nearest = &breasts[usize::from(x > 0.0)];
-                smooth_min(outline, nearest.distance([x, y, level.z]), 14.0)
+        let mut out = [0.0];
+        self.bodies(level, &[x], &[y], &mut out);
+        out[0]
+    }
+
+    /// [`Thorax::body`] of many points.
+    pub(in super::super) fn bodies(&self, level: &Level, x: &[f32], y: &[f32], out: &mut [f32]) {
+        map_points(x, y, out, |x, y| {
+            squircle(x, y - level.body_y, level.body, 0.42)
+        });
+        let front = -0.5 * self.cage[1];
+        if let Some(breast) = &self.breast
+            && y.iter().any(|y| *y < front)
+        {
+            let breast = breast.prepared();
+            for ((&x, &y), outline) in x.iter().zip(y).zip(out) {
+                let distance = breast.distance([x.abs(), y, level.z]);
+                let joined = smooth_min(*outline, distance, 14.0);
+                let near = (*outline < 60.0) & (y < front);
+                *outline = if near { joined } else { *outline };
             }
-            _ => outline,
         }
     }
 
-    /// Distance to the inside of the rib cage; above the lungs, to the middle of the neck.
-    pub(in super::super) fn cage(&self, level: &Level, x: f32, y: f32) -> f32 {
+    /// Distances to the inside of the rib cage; above the lungs, to the middle of the neck.
+    pub(in super::super) fn cages(&self, level: &Level, x: &[f32], y: &[f32], out: &mut [f32]) {
         if level.t > TOP {
-            return ellipse(x, y - level.center_y, [46.0, 38.0]);
+            map_points(x, y, out, |x, y| {
+                ellipse(x, y - level.center_y, [46.0, 38.0])
+            });
+        } else {
+            map_points(x, y, out, |x, y| {
+                squircle(x, y - level.center_y, level.radius, 0.34)
+            });
         }
-        squircle(x, y - level.center_y, level.radius, 0.34)
     }
 
-    /// Distances at `(x, y)` on a level, where [`Thorax::cage`] is `cage`.
-    pub(in super::super) fn field(&self, level: &Level, x: f32, y: f32, cage: f32) -> Field {
+    /// Distances to the lung, negative inside it, and to the space below the diaphragm (vertical, positive above it) of
+    /// points on a level, where [`Thorax::cages`] is `cage`.
+    pub(in super::super) fn fields(
+        &self,
+        level: &Level,
+        [x, y]: [&[f32]; 2],
+        cage: &[f32],
+        lung: &mut [f32],
+        diaphragm: &mut [f32],
+    ) {
         if level.t > TOP {
-            return Field {
-                lung: 50.0,
-                diaphragm: 50.0,
-            };
+            lung.fill(50.0);
+            diaphragm.fill(50.0);
+            return;
         }
-        let yc = y - level.center_y;
-        let diaphragm = level.z - self.diaphragm_at(x, yc);
-        let v = (yc / level.radius[1]).clamp(-1.0, 1.0);
+        map_points(x, y, diaphragm, |x, y| {
+            level.z - self.diaphragm_at(x, y - level.center_y)
+        });
         let [front, middle, back] = level.mediastinum;
-        let half = lerp(middle, if v < 0.0 { front } else { back }, v * v);
-        let spine = 31.0 - (x * x + (y - level.spine_y - 9.0).powi(2)).sqrt();
-        let mut lung = smooth_max(smooth_max(cage, spine, 8.0), half - (x - 1.0).abs(), 10.0);
-        lung = smooth_max(lung, -0.8 * diaphragm, 7.0);
-        if level.heart && lung < 30.0 {
-            let point = [x, y, level.z];
-            let nearest = self.heart.iter().map(|chamber| chamber.distance(point));
-            let heart = nearest
-                .reduce(|a, b| smooth_min(a, b, 14.0))
-                .unwrap_or(f32::INFINITY);
-            lung = smooth_max(lung, -heart, 7.0);
+        let around = cage.iter().zip(&*diaphragm);
+        for (((&x, &y), (&cage, &diaphragm)), lung) in x.iter().zip(y).zip(around).zip(&mut *lung) {
+            let v = ((y - level.center_y) / level.radius[1]).clamp(-1.0, 1.0);
+            let half = lerp(middle, if v < 0.0 { front } else { back }, v * v);
+            let behind = y - level.spine_y - 9.0;
+            let spine = 31.0 - (x * x + behind * behind).sqrt();
+            let inside = smooth_max(smooth_max(cage, spine, 8.0), half - (x - 1.0).abs(), 10.0);
+            *lung = smooth_max(inside, -0.8 * diaphragm, 7.0);
         }
-        Field { lung, diaphragm }
+        if level.heart {
+            for ((&x, &y), lung) in x.iter().zip(y).zip(lung) {
+                let [a, b, c] = self.heart.map(|chamber| chamber.distance([x, y, level.z]));
+                let heart = smooth_min(smooth_min(a, b, 14.0), c, 14.0);
+                let pushed = smooth_max(*lung, -heart, 7.0);
+                *lung = if *lung < 30.0 { pushed } else { *lung };
+            }
+        }
     }
 
     /// Farthest skin of a level from the middle along `x` and `y`, with a margin for its edge.
     pub(in super::super) fn reach(&self, level: &Level) -> [f32; 2] {
         const MARGIN: f32 = 8.0;
-        let front = match &self.breasts {
-            Some([breast, _]) => breast.reach()[1] - breast.center[1],
+        let front = match &self.breast {
+            Some(breast) => breast.reach()[1] - breast.center[1],
             None => 0.0,
         };
         let back = level.body[1] + level.body_y;
         [level.body[0] + MARGIN, back.max(front) + MARGIN]
     }
 
-    /// [`Thorax::field`]'s lung at any point.
+    /// Distance to the lung at any point.
     pub(in super::super) fn lung(&self, point: Point) -> f32 {
         let level = self.level(point[2]);
-        let x = point[0] - level.shift_x;
-        self.field(&level, x, point[1], self.cage(&level, x, point[1]))
-            .lung
+        let (x, y) = ([point[0] - level.shift_x], [point[1]]);
+        let [mut cage, mut lung, mut diaphragm] = [[0.0]; 3];
+        self.cages(&level, &x, &y, &mut cage);
+        self.fields(&level, [&x, &y], &cage, &mut lung, &mut diaphragm);
+        lung[0]
     }
 
     /// Height of the diaphragm.
@@ -344,13 +366,9 @@ impl Thorax {
 fn squircle(x: f32, y: f32, radius: [f32; 2], squareness: f32) -> f32 {
     let (u, v) = (x / radius[0], y / radius[1]);
     let (uu, vv) = (u * u, v * v);
-    let q = uu + vv - squareness * uu.min(1.0) * vv.min(1.0);
-    if q < 1e-3 {
-        return ellipse(x, y, radius);
-    }
-    let k = q.sqrt();
+    let k = (uu + vv - squareness * uu.min(1.0) * vv.min(1.0)).sqrt();
     let gradient = (uu / (radius[0] * radius[0]) + vv / (radius[1] * radius[1])).sqrt();
-    (k - 1.0) * k / gradient.max(1e-6)
+    (k - 1.0) * k.max(1e-3) / gradient.max(1e-6)
 }
 
 #[cfg(test)]
@@ -373,11 +391,11 @@ mod tests {
             let level = thorax.level(z);
             for y in (-120..120).step_by(6) {
                 for x in (-160..160).step_by(6) {
-                    let cage = thorax.cage(&level, x as f32, y as f32);
-                    let field = thorax.field(&level, x as f32, y as f32, cage);
-                    if field.lung < 0.0 {
+                    let mut cage = [0.0];
+                    thorax.cages(&level, &[x as f32], &[y as f32], &mut cage);
+                    if thorax.lung([x as f32 + level.shift_x, y as f32, z]) < 0.0 {
                         inside += 1;
-                        assert!(cage < 0.0);
+                        assert!(cage[0] < 0.0);
                         assert!(thorax.body(&level, x as f32, y as f32) < -5.0);
                     }
                 }
@@ -409,8 +427,14 @@ mod tests {
         for angle in [0.2, 0.8, 1.5, 2.4, 3.0] {
             let point = thorax.wall(Side::Left, angle, 10.0, 0.0);
             let level = thorax.level(10.0);
-            let distance = thorax.cage(&level, point[0] - level.shift_x, point[1]);
-            assert!(distance.abs() < 1.0, "{angle}: {distance}");
+            let mut distance = [f32::NAN];
+            thorax.cages(
+                &level,
+                &[point[0] - level.shift_x],
+                &[point[1]],
+                &mut distance,
+            );
+            assert!(distance[0].abs() < 1.0, "{angle}: {distance:?}");
         }
     }
 }
