@@ -40,3 +40,7 @@ bench-preprocess:
 # The kernels' tests under Valgrind (needs Debian's `valgrind`); a word chooses tests
 valgrind word='':
     scripts/valgrind.sh {{word}}
+
+# The kernels' tests with emulated NEON (scripts/neon.sh says what it needs); a word chooses tests
+neon word='':
+    scripts/neon.sh {{word}}
