@@ -36,3 +36,11 @@ smoke:
 bench-preprocess:
     cargo build --release -p dcformer-volume --example preprocess
     python benches/peers/preprocess.py target/release/examples/preprocess
+
+# The kernels' tests under Valgrind (needs Debian's `valgrind`); a word chooses tests
+valgrind word='':
+    scripts/valgrind.sh {{word}}
+
+# The kernels' tests with emulated NEON (scripts/neon.sh says what it needs); a word chooses tests
+neon word='':
+    scripts/neon.sh {{word}}

@@ -308,10 +308,10 @@ struct CollectRow<'a> {
 /// The windows that cover a position, with the place that it has in each: one for even positions, two for odd.
 #[inline(always)]
 fn windows(position: usize, windows: usize) -> impl Iterator<Item = (usize, usize)> {
-    let first = (position / 2, if position.is_multiple_of(2) { 1 } else { 2 });
-    let second = (!position.is_multiple_of(2)).then_some((position / 2 + 1, 0));
-    std::iter::once(first)
-        .chain(second)
+    let odd = position % 2;
+    [(position / 2, 1 + odd), (position / 2 + 1, 0)]
+        .into_iter()
+        .take(1 + odd)
         .filter(move |(window, _)| *window < windows)
 }
 
