@@ -167,19 +167,12 @@ impl Bench {
                 encode_prompts,
                 measure,
             } => {
-                let device = measure.runtime.start()?;
                 let prompts = if encode_prompts {
                     PromptSource::Encoded
                 } else {
                     PromptSource::Kept
                 };
-                let mut phases = Vec::new();
-                let mut figures = measure.time(|| {
-                    phases.push(detect(&model, &scan, prompts, &device)?);
-                    Ok(())
-                })?;
-                figures.phases = Some(median_phases(&phases[WARM_UP..]));
-                measure.print(&figures)
+                measure.report_detection(&model, &scan, prompts)
             }
             What::Preprocess { scan, measure } => {
                 measure.runtime.start()?;
@@ -236,6 +229,22 @@ fn load(folder: &Path, device: &Device) -> anyhow::Result<Model> {
 impl Measure {
     fn report(&self, work: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<()> {
         self.print(&self.time(work)?)
+    }
+
+    fn report_detection(
+        &self,
+        model: &Path,
+        scan: &Path,
+        prompts: PromptSource,
+    ) -> anyhow::Result<()> {
+        let device = self.runtime.start()?;
+        let mut phases = Vec::new();
+        let mut figures = self.time(|| {
+            phases.push(detect(model, scan, prompts, &device)?);
+            Ok(())
+        })?;
+        figures.phases = Some(median_phases(&phases[WARM_UP..]));
+        self.print(&figures)
     }
 
     fn time(&self, mut work: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<Figures> {
