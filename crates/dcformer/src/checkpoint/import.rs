@@ -15,8 +15,8 @@ use super::weights::Weights;
 use crate::error::Result;
 use crate::models::clip::ProjectionConfig;
 use crate::models::{
-    BertConfig, ClipConfig, DcformerEncoderConfig, ImageEncoderConfig, ImageTowerConfig, Reduction,
-    Temperature, TextTowerConfig, VectorQuantizerConfig,
+    BertConfig, ClipConfig, DcformerEncoderConfig, EncoderConfig, ImageEncoderConfig,
+    ImageTowerConfig, Reduction, Temperature, TextTowerConfig, VectorQuantizerConfig,
 };
 use crate::text::Vocabulary;
 

@@ -19,7 +19,7 @@ use safetensors::Dtype;
 
 use super::apply::{self, Layout, OwnedTensor, Placement};
 use super::folder::Model;
-use super::huggingface;
+use super::huggingface::{self, norm};
 use super::weights::Weights;
 use crate::error::{Error, Result};
 
@@ -168,6 +168,10 @@ fn dcformer(path: &[&str]) -> Placement {
         ["stages", index, "blocks", number, rest @ ..] => {
             prefixed(&format!("s{}.{number}.", stage(index)), block(rest))
         }
+        ["stages", index, "attention_blocks", number, rest @ ..] => prefixed(
+            &format!("s{}.{number}.", stage(index)),
+            attention_block(rest),
+        ),
         _ => no_name(path),
     }
 }
@@ -182,16 +186,36 @@ fn block(path: &[&str]) -> Placement {
     }
 }
 
+/// The published code has this block and no weights of it; the names follow those of its other blocks.
+fn attention_block(path: &[&str]) -> Placement {
+    match path {
+        ["position_1", axis, field] => same(format!("cpe1.{}.{field}", branch(axis))),
+        ["position_2", axis, field] => same(format!("cpe2.{}.{field}", branch(axis))),
+        ["norm_1", field] => norm("norm1", field),
+        ["norm_2", field] => norm("norm2", field),
+        ["attention", "qkv", field] => linear(format!("attn.qkv.{field}"), field),
+        ["attention", "output", field] => linear(format!("attn.proj.{field}"), field),
+        ["mlp", "expand", field] => linear(format!("mlp.mlp.0.{field}"), field),
+        ["mlp", "contract", field] => linear(format!("mlp.mlp.3.{field}"), field),
+        _ => no_name(path),
+    }
+}
+
+/// The branch of a decomposed convolution along an axis (P2).
+fn branch(axis: &str) -> &'static str {
+    match axis {
+        "height" => "c1",
+        "width" => "c2",
+        "depth" => "c3",
+        _ => no_name(&[axis]),
+    }
+}
+
 fn decomposed(path: &[&str]) -> Placement {
     let [axis, rest @ ..] = path else {
         no_name(path)
     };
-    let branch = match *axis {
-        "height" => "c1",
-        "width" => "c2",
-        "depth" => "c3",
-        _ => no_name(path),
-    };
+    let branch = branch(axis);
     let field = match rest {
         ["weight"] => "0.weight",
         ["bias"] => "0.bias",

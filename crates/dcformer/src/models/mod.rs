@@ -3,24 +3,29 @@
 //! Features inside image encoders are channels-last, `[batch, depth, height, width, channels]`. Networks know nothing of
 //! files: names and layouts of foreign weights live in [`checkpoint`](crate::checkpoint).
 
+mod attention;
+mod batch_norm;
 pub mod bert;
 mod buffer;
 mod cache;
 pub mod clip;
 pub mod dcformer;
 mod decomposed;
+pub mod encoder;
+mod layer_norm;
+mod mlp;
 pub mod quantizer;
 pub mod similarity;
 
+pub use attention::AttentionScale;
+pub use batch_norm::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, BatchNorm, Statistics};
 pub use bert::{Bert, BertConfig, TextBatch};
 pub use buffer::Buffer;
-pub use clip::{
-    Clip, ClipConfig, ImageEncoder, ImageEncoderConfig, ImageTowerConfig, Reduction,
-    TextTowerConfig,
-};
+pub use clip::{Clip, ClipConfig, ImageTowerConfig, Reduction, TextTowerConfig};
 pub use dcformer::{DcformerEncoder, DcformerEncoderConfig};
-pub use decomposed::{
-    BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, Branch, BranchNorm, DecomposedConv, Statistics,
+pub use decomposed::{Branch, DecomposedConv};
+pub use encoder::{
+    Encoder, EncoderConfig, ImageEncoder, ImageEncoderConfig, Preset, preset, presets,
 };
 pub use quantizer::{VectorQuantizer, VectorQuantizerConfig};
 pub(crate) use similarity::unit_rows;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use dcformer::checkpoint::{Duplicates, ImportOptions, Model, export, import};
-use dcformer::complexity::{Shape3, table};
-use dcformer::models::{Clip, Statistics, clip_loss};
+use dcformer::complexity::{PAPER_VOLUME, table};
+use dcformer::models::{Clip, Encoder, Statistics, clip_loss};
 use dcformer::text::Prompts;
 
 use crate::{Tensors, distance, golden_file, largest, pytorch, values};
@@ -313,7 +313,7 @@ struct ExpectedRow {
 fn complexity_equals_the_published_table() {
     let json = std::fs::read(golden_file("complexity.json")).unwrap();
     let expected: Vec<ExpectedRow> = serde_json::from_slice(&json).unwrap();
-    let rows = table(Shape3::PAPER);
+    let rows = table(PAPER_VOLUME);
     let mut compared = 0;
     for expected in expected.iter().filter(|row| row.model == "dcformer") {
         let name = &expected.variant;
