@@ -163,7 +163,7 @@ impl Model {
         json.push(b'\n');
         write_file(&path, &json)?;
         let tensors = apply::collect(&self.clip, official::name);
-        apply::write_safetensors(&tensors, &folder.join(WEIGHTS))
+        apply::write_safetensors(&tensors, &[], &folder.join(WEIGHTS))
     }
 }
 

@@ -18,6 +18,7 @@ use std::path::Path;
 use safetensors::Dtype;
 
 use super::apply::{self, Layout, OwnedTensor, Placement};
+use super::ct_clip;
 use super::folder::Model;
 use super::huggingface::{self, norm};
 use super::weights::Weights;
@@ -28,6 +29,10 @@ pub(crate) const CODEBOOK: &str = "visual_transformer.vq._codebook.";
 pub(crate) const TEXT: &str = "text_transformer.";
 pub(crate) const IMAGE_PROJECTION: &str = "to_visual_latent.weight";
 pub(crate) const TEXT_PROJECTION: &str = "to_text_latent.weight";
+
+/// Where an export keeps the configuration of the image tower, which shapes do not tell of every network: a key of the
+/// file's metadata.
+pub(crate) const IMAGE_TOWER: &str = "dcformer.image_tower";
 
 /// What data-parallel training puts before every name.
 const PARALLEL: &str = "module.";
@@ -47,7 +52,8 @@ pub enum Duplicates {
     Write,
 }
 
-/// Writes the weights of a model to `.safetensors` in the official names.
+/// Writes the weights of a model to `.safetensors` in the official names; the file's metadata hold the sizes of the image
+/// tower.
 ///
 /// # Errors
 /// [`Error::Write`], [`Error::Safetensors`]
@@ -56,7 +62,11 @@ pub fn export(model: &Model, path: &Path, duplicates: Duplicates) -> Result<()> 
     if duplicates == Duplicates::Write {
         complete(&mut tensors);
     }
-    apply::write_safetensors(&tensors, path)
+    let image = serde_json::to_string(&model.config.clip.image).map_err(|source| Error::Json {
+        path: path.to_owned(),
+        source,
+    })?;
+    apply::write_safetensors(&tensors, &[(IMAGE_TOWER, &image)], path)
 }
 
 /// Adds what [`Duplicates::Write`] says.
@@ -148,6 +158,8 @@ pub(crate) fn clean(weights: &mut Weights) -> Result<()> {
 pub(crate) fn name(path: &[&str]) -> Placement {
     match path {
         ["image", "encoder", "Dcformer", rest @ ..] => prefixed(ENCODER, dcformer(rest)),
+        ["image", "encoder", "Ctvit", rest @ ..] => prefixed(ct_clip::PREFIX, ct_clip::name(rest)),
+        ["image", "encoder", _network, rest @ ..] => prefixed(ENCODER, as_in_pytorch(rest)),
         ["image", "quantizer", field] => same(format!("{CODEBOOK}{}", codebook(field))),
         ["image", "projection", "weight"] => transposed(IMAGE_PROJECTION.to_owned()),
         ["text", "projection", "weight"] => transposed(TEXT_PROJECTION.to_owned()),
@@ -156,6 +168,19 @@ pub(crate) fn name(path: &[&str]) -> Placement {
         ["logit_scale", "bias"] => same("logit_bias".to_owned()),
         _ => no_name(path),
     }
+}
+
+/// The name of a parameter of a network of which no weights were published: its path, in PyTorch's words.
+fn as_in_pytorch(path: &[&str]) -> Placement {
+    let [before @ .., field] = path else {
+        no_name(path)
+    };
+    let field = match *field {
+        "gamma" => "weight",
+        "beta" => "bias",
+        other => other,
+    };
+    linear([before, &[field]].concat().join("."), field)
 }
 
 /// The name of a parameter of a [`DcformerEncoder`](crate::models::DcformerEncoder) within the encoder.

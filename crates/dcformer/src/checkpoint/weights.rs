@@ -1,6 +1,6 @@
 //! A file of named tensors, whatever its format, decoded one tensor at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +16,8 @@ use crate::error::{Error, Result};
 pub(crate) struct Weights {
     pub(crate) path: PathBuf,
     pub(crate) tensors: BTreeMap<String, StoredTensor>,
+    /// What the file says about itself, in words.
+    pub(crate) metadata: HashMap<String, String>,
 }
 
 /// A tensor that was found and not yet read.
@@ -53,9 +55,9 @@ impl Weights {
     /// Opens a `.safetensors` file or a PyTorch checkpoint.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let extension = path.extension().and_then(|extension| extension.to_str());
-        let tensors = match extension.map(str::to_ascii_lowercase).as_deref() {
+        let (tensors, metadata) = match extension.map(str::to_ascii_lowercase).as_deref() {
             Some("safetensors") => read_safetensors(path)?,
-            Some("pth" | "pt" | "bin" | "ckpt") => pickle::read(path)?,
+            Some("pth" | "pt" | "bin" | "ckpt") => (pickle::read(path)?, HashMap::new()),
             _ => {
                 return Err(Error::UnknownWeightsFile {
                     path: path.to_owned(),
@@ -65,6 +67,7 @@ impl Weights {
         Ok(Self {
             path: path.to_owned(),
             tensors,
+            metadata,
         })
     }
 
@@ -114,16 +117,22 @@ fn decode<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f32) -> Vec<f
     values.iter().map(|&bytes| value(bytes)).collect()
 }
 
-fn read_safetensors(path: &Path) -> Result<BTreeMap<String, StoredTensor>> {
+/// Tensors and metadata of a file.
+type Contents = (BTreeMap<String, StoredTensor>, HashMap<String, String>);
+
+fn read_safetensors(path: &Path) -> Result<Contents> {
     let file = std::fs::read(path).map_err(|source| Error::Read {
         path: path.to_owned(),
         source,
     })?;
     let file = Arc::new(file);
-    let parsed = SafeTensors::deserialize(&file).map_err(|source| Error::Safetensors {
+    let failed = |source| Error::Safetensors {
         path: path.to_owned(),
         source,
-    })?;
+    };
+    let parsed = SafeTensors::deserialize(&file).map_err(failed)?;
+    let (_, header) = SafeTensors::read_metadata(&file).map_err(failed)?;
+    let metadata = header.metadata().clone().unwrap_or_default();
     let start = file.as_ptr() as usize;
     let tensors = parsed.iter().map(|(name, view)| {
         let from = view.data().as_ptr() as usize - start;
@@ -143,5 +152,5 @@ fn read_safetensors(path: &Path) -> Result<BTreeMap<String, StoredTensor>> {
         };
         (name.to_owned(), tensor)
     });
-    Ok(tensors.collect())
+    Ok((tensors.collect(), metadata))
 }

@@ -154,6 +154,14 @@ impl Cost {
         self.layers.extend(named);
     }
 
+    /// The same as the only part of a network, behind `name`.
+    #[must_use]
+    pub fn inside(self, name: impl fmt::Display) -> Self {
+        let mut outer = Self::default();
+        outer.part(name, self);
+        outer
+    }
+
     /// Appends the layers of a part under their own names.
     pub fn append(&mut self, part: Self) {
         self.layers.extend(part.layers);

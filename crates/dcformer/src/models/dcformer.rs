@@ -28,7 +28,7 @@ use crate::error::{Error, Result};
 
 /// Taps of the first convolution of the stem, and its stride.
 const STEM_TAPS: usize = 7;
-const STEM_STRIDE: usize = 4;
+pub(super) const STEM_STRIDE: usize = 4;
 /// The convolutions of the stem that follow it: how many, and their taps.
 const STEM_REFINEMENTS: usize = 3;
 const STEM_REFINEMENT_TAPS: usize = 3;

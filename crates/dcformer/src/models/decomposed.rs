@@ -246,9 +246,36 @@ pub(super) fn fresh_filters(
 }
 
 /// A filter along one axis as `[taps, channels_in, channels_out]`.
-pub(super) fn taps_first(weight: Tensor<5>) -> Tensor<3> {
+fn taps_first(weight: Tensor<5>) -> Tensor<3> {
     let [outputs, inputs, height, width, depth] = weight.dims();
     weight
         .reshape([outputs, inputs, height * width * depth])
         .permute([2, 1, 0])
+}
+
+/// A depthwise convolution along one axis, without a norm.
+#[derive(Module, Debug)]
+pub(super) struct AxisConv {
+    /// `[channels, 1, height, width, depth]` with one axis longer than 1 (P2).
+    weight: Param<Tensor<5>>,
+    /// `[channels]`
+    bias: Param<Tensor<1>>,
+}
+
+impl AxisConv {
+    /// With fresh weights of this shape.
+    pub(super) fn new(shape: [usize; 5], device: &Device) -> Self {
+        let (weight, bias) = fresh_filters(shape, device);
+        Self { weight, bias }
+    }
+
+    /// The weight as `[taps, channels]`.
+    pub(super) fn taps(&self) -> Tensor<2> {
+        taps_first(self.weight.val()).squeeze_dim(1)
+    }
+
+    /// `[channels]`
+    pub(super) fn bias(&self) -> Tensor<1> {
+        self.bias.val()
+    }
 }

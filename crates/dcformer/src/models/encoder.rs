@@ -9,7 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use super::batch_norm::Statistics;
 use super::clip::Reduction;
+use super::convnext::{ConvnextEncoder, ConvnextEncoderConfig};
+use super::ctvit::{CtvitEncoder, CtvitEncoderConfig};
 use super::dcformer::{DcformerEncoder, DcformerEncoderConfig};
+use super::inceptionnext::{InceptionnextEncoder, InceptionnextEncoderConfig};
+use super::poolformer::{PoolformerEncoder, PoolformerEncoderConfig};
+use super::transunet::{TransunetEncoder, TransunetEncoderConfig};
+use super::vit::{VitEncoder, VitEncoderConfig};
 use crate::complexity::{Cost, Shape3};
 use crate::error::{Error, Result};
 
@@ -235,6 +241,18 @@ macro_rules! encoders {
 encoders! {
     /// DCFormer, the paper's.
     Dcformer(DcformerEncoderConfig, DcformerEncoder),
+    /// A vision transformer in 3D, which the paper compares with.
+    Vit(VitEncoderConfig, VitEncoder),
+    /// ConvNeXt in 3D, which the paper compares with.
+    Convnext(ConvnextEncoderConfig, ConvnextEncoder),
+    /// PoolFormer in 3D, which the paper compares with.
+    Poolformer(PoolformerEncoderConfig, PoolformerEncoder),
+    /// The encoder of TransUNet in 3D, which the paper compares with.
+    Transunet(TransunetEncoderConfig, TransunetEncoder),
+    /// CT-ViT, the image encoder of CT-CLIP, which the paper compares with.
+    Ctvit(CtvitEncoderConfig, CtvitEncoder),
+    /// InceptionNeXt in 3D on DCFormer's budget.
+    Inceptionnext(InceptionnextEncoderConfig, InceptionnextEncoder),
 }
 
 /// A network in a named size.

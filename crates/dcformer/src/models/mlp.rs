@@ -1,9 +1,9 @@
 //! The MLP of transformer and convolution blocks: linear, GELU, linear, on each position.
 
 use burn::module::{Module, Param};
-use burn::nn::{Linear, LinearConfig};
+use burn::nn::{Dropout, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
-use dcformer_kernels::mlp;
+use dcformer_kernels::{gelu, mlp};
 
 use crate::complexity::{Bias, Cost};
 
@@ -47,6 +47,22 @@ impl Mlp {
     ) -> Tensor<D> {
         let Scaled { weight, bias } = Scaled::new(&self.contract, scale.val());
         through(x, &self.expand, weight, bias)
+    }
+
+    /// With dropout after either layer, where it drops anything: in training.
+    ///
+    /// # Shapes
+    /// - input, output: `[.., channels]`
+    pub(super) fn forward_dropping<const D: usize>(
+        &self,
+        x: Tensor<D>,
+        dropout: &Dropout,
+    ) -> Tensor<D> {
+        if dropout.prob == 0.0 || !x.device().is_autodiff() {
+            return self.forward(x);
+        }
+        let hidden = dropout.forward(gelu(self.expand.forward(x)));
+        dropout.forward(self.contract.forward(hidden))
     }
 
     pub(super) fn cost(channels: usize, hidden: usize, rows: usize) -> Cost {

@@ -1,12 +1,12 @@
 //! The transformer block of `small-paper`, in the place of the convolution block in its last two stages.
 
-use burn::module::{Module, Param};
+use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use dcformer_kernels::depthwise_decomposed_conv;
 
 use crate::complexity::{Bias, Cost, Products};
 use crate::models::attention::{AttentionScale, SelfAttention, SelfAttentionConfig};
-use crate::models::decomposed::{fresh_filters, taps_first};
+use crate::models::decomposed::AxisConv;
 use crate::models::layer_norm::{LAYER_NORM_EPSILON, LayerNorm};
 use crate::models::mlp::{EXPANSION, Mlp};
 
@@ -97,11 +97,8 @@ impl PositionEncoding {
     /// - input, output: `[batch, depth, height, width, channels]`
     fn forward(&self, x: Tensor<5>) -> Tensor<5> {
         let axes = [&self.depth, &self.height, &self.width];
-        let filters = axes.map(|axis| taps_first(axis.weight.val()).squeeze_dim::<2>(1));
-        let bias = axes
-            .map(|axis| axis.bias.val())
-            .into_iter()
-            .reduce(|a, b| a + b);
+        let filters = axes.map(AxisConv::taps);
+        let bias = axes.map(AxisConv::bias).into_iter().reduce(|a, b| a + b);
         let bias = bias.expect("there are three axes");
         depthwise_decomposed_conv(x, Tensor::stack(filters.to_vec(), 0), bias)
     }
@@ -112,20 +109,5 @@ impl PositionEncoding {
             cost.depthwise(axis, channels, POSITION_TAPS, positions, Bias::With);
         }
         cost
-    }
-}
-
-/// A depthwise convolution along one axis.
-#[derive(Module, Debug)]
-struct AxisConv {
-    /// `[channels, 1, height, width, depth]` with one axis longer than 1 (P2).
-    weight: Param<Tensor<5>>,
-    bias: Param<Tensor<1>>,
-}
-
-impl AxisConv {
-    fn new(shape: [usize; 5], device: &Device) -> Self {
-        let (weight, bias) = fresh_filters(shape, device);
-        Self { weight, bias }
     }
 }

@@ -116,7 +116,33 @@ fn small_configs() -> Vec<ImageEncoderConfig> {
         (
             "dcformer",
             r#"{"channels": [4, 4, 8, 8, 16], "blocks": [1, 2, 1, 1], "kernels": [5, 3, 3, 3],
-            "mixers": ["convolution", "attention", "convolution", "attention"]}"#,
+                "mixers": ["convolution", "attention", "convolution", "attention"]}"#,
+        ),
+        (
+            "vit",
+            r#"{"width": 12, "layers": 2, "heads": 2, "head_dim": 5,
+                "patch": {"depth": 8, "height": 8, "width": 4}, "positions": {"depth": 2, "height": 3, "width": 2}}"#,
+        ),
+        (
+            "convnext",
+            r#"{"channels": [4, 5, 6, 7], "blocks": [1, 2, 1, 1], "layer_scale": 0.5}"#,
+        ),
+        (
+            "poolformer",
+            r#"{"channels": [4, 5, 6, 7], "blocks": [1, 2, 1, 1], "layer_scale": 0.5}"#,
+        ),
+        (
+            "transunet",
+            r#"{"channels": 2, "layers": 2, "hidden": 12, "positions": {"depth": 2, "height": 3, "width": 2}}"#,
+        ),
+        (
+            "ctvit",
+            r#"{"width": 12, "patch": {"depth": 4, "height": 8, "width": 8}, "spatial_layers": 1,
+                "temporal_layers": 2, "heads": 2, "head_dim": 5}"#,
+        ),
+        (
+            "inceptionnext",
+            r#"{"channels": [4, 8, 12, 16, 24], "blocks": [1, 2, 1, 1], "layer_scale": 0.5}"#,
         ),
     ];
     let configs = small.map(|(network, options)| {
@@ -128,6 +154,18 @@ fn small_configs() -> Vec<ImageEncoderConfig> {
             .unwrap()
     });
     configs.to_vec()
+}
+
+#[test]
+fn every_network_has_a_small_one_in_these_tests() {
+    let mut all: Vec<&str> = presets().iter().map(|row| row.network).collect();
+    all.dedup();
+    let mut small: Vec<&str> = small_configs()
+        .iter()
+        .map(ImageEncoderConfig::network)
+        .collect();
+    small.dedup();
+    assert_eq!(small, all);
 }
 
 fn noise(volume: Shape3, batch: usize, device: &Device) -> Tensor<5> {
