@@ -227,18 +227,18 @@ fn read_config(path: &Path) -> Result<ModelConfig> {
         });
     }
     let config: ModelConfig = serde_json::from_slice(&bytes).map_err(json)?;
-    check(path, &config)?;
+    check_sizes(path, &config.clip)?;
     Ok(config)
 }
 
 /// Refuses sizes that no network has, before anything is built from them.
-fn check(path: &Path, config: &ModelConfig) -> Result<()> {
-    check_encoder(path, &config.clip.image.encoder)?;
-    if let Some(quantizer) = &config.clip.image.quantizer {
+pub(super) fn check_sizes(path: &Path, clip: &ClipConfig) -> Result<()> {
+    check_encoder(path, &clip.image.encoder)?;
+    if let Some(quantizer) = &clip.image.quantizer {
         check_range(path, "quantizer.codes", quantizer.codes, MOST)?;
         check_range(path, "quantizer.channels", quantizer.channels, MOST)?;
     }
-    if let Some(projection) = &config.clip.image.projection {
+    if let Some(projection) = &clip.image.projection {
         check_range(
             path,
             "projection.inputs",
@@ -247,7 +247,7 @@ fn check(path: &Path, config: &ModelConfig) -> Result<()> {
         )?;
         check_range(path, "projection.outputs", projection.outputs, MOST)?;
     }
-    if let Some(text) = &config.clip.text {
+    if let Some(text) = &clip.text {
         check_bert(path, &text.encoder)?;
         check_range(path, "text.latent", text.latent, MOST)?;
     }

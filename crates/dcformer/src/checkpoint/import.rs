@@ -10,11 +10,9 @@ use dcformer_volume::preprocess::Preprocess;
 
 use super::apply;
 use super::ct_clip;
-use super::folder::{Model, ModelConfig, check_bert, check_encoder};
+use super::folder::{Model, ModelConfig, check_bert, check_encoder, check_sizes};
 use super::huggingface::{read_bert_config, tokenizer};
-use super::official::{
-    self, CODEBOOK, ENCODER, IMAGE_PROJECTION, IMAGE_TOWER, TEXT, TEXT_PROJECTION,
-};
+use super::official::{self, CODEBOOK, CONFIG, ENCODER, IMAGE_PROJECTION, TEXT, TEXT_PROJECTION};
 use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::models::clip::ProjectionConfig;
@@ -55,17 +53,18 @@ pub struct ImportOptions {
 pub fn import(checkpoint: &Path, options: &ImportOptions, device: &Device) -> Result<Model> {
     let mut weights = Weights::open(checkpoint)?;
     official::clean(&mut weights)?;
-    let recorded = recorded_tower(&weights)?;
-    let encoder = choose_encoder(&mut weights, options, recorded.as_ref(), device)?;
+    let recorded = recorded_config(&weights)?;
+    let recorded = recorded.as_ref();
+    let encoder = choose_encoder(&mut weights, options, recorded, device)?;
     let reduction = options
         .reduction
-        .or(recorded.map(|tower| tower.reduction))
+        .or(recorded.map(|clip| clip.image.reduction))
         .unwrap_or(encoder.reduction());
-    let temperature = ct_clip::take_temperature(&mut weights)?;
+    let temperature = infer_temperature(&mut weights, recorded)?;
 
     let variant = encoder.variant_name().unwrap_or("of these sizes");
     let model = format!("{} {variant}", encoder.network());
-    let text = infer_text(&weights, options)?;
+    let text = infer_text(&weights, options, recorded)?;
     let mut config = ModelConfig::new(ClipConfig {
         image: ImageTowerConfig {
             quantizer: infer_quantizer(&weights),
@@ -74,7 +73,7 @@ pub fn import(checkpoint: &Path, options: &ImportOptions, device: &Device) -> Re
             reduction,
         },
         text,
-        temperature: temperature.unwrap_or(Temperature::AUTHORS),
+        temperature,
     });
     if config.clip.image.encoder == ImageEncoderConfig::Ctvit(CtvitEncoderConfig::ct_clip()) {
         config.preprocess = Preprocess::ct_clip();
@@ -95,24 +94,24 @@ pub fn import(checkpoint: &Path, options: &ImportOptions, device: &Device) -> Re
     })
 }
 
-/// The image tower that a file of our own export says it holds.
-fn recorded_tower(weights: &Weights) -> Result<Option<ImageTowerConfig>> {
-    let Some(json) = weights.metadata.get(IMAGE_TOWER) else {
+/// The model that a file of our own export says it holds.
+fn recorded_config(weights: &Weights) -> Result<Option<ClipConfig>> {
+    let Some(json) = weights.metadata.get(CONFIG) else {
         return Ok(None);
     };
-    let tower: ImageTowerConfig = serde_json::from_str(json).map_err(|source| Error::Json {
+    let clip = serde_json::from_str(json).map_err(|source| Error::Json {
         path: weights.path.clone(),
         source,
     })?;
-    check_encoder(&weights.path, &tower.encoder)?;
-    Ok(Some(tower))
+    check_sizes(&weights.path, &clip)?;
+    Ok(Some(clip))
 }
 
 /// The encoder of the weights, whose tensors get the prefix of a full checkpoint.
 fn choose_encoder(
     weights: &mut Weights,
     options: &ImportOptions,
-    recorded: Option<&ImageTowerConfig>,
+    recorded: Option<&ClipConfig>,
     device: &Device,
 ) -> Result<ImageEncoderConfig> {
     unify_names(weights, FIRST_TENSOR, ENCODER);
@@ -120,16 +119,17 @@ fn choose_encoder(
     if is_ctvit {
         ct_clip::drop_unused(weights);
     }
+    let recorded = recorded.map(|clip| &clip.image.encoder);
     let found = match recorded {
-        Some(tower) => tower.encoder.network(),
+        Some(encoder) => encoder.network(),
         None if is_ctvit => CtvitEncoderConfig::NETWORK,
         None => DcformerEncoderConfig::NETWORK,
     };
     let network = options.network.as_deref().unwrap_or(found);
-    let recorded = recorded.filter(|tower| tower.encoder.network() == network);
+    let recorded = recorded.filter(|encoder| encoder.network() == network);
     let encoder = match (&options.variant, recorded) {
         (Some(variant), _) => preset(network, Some(variant))?.config,
-        (None, Some(tower)) => tower.encoder.clone(),
+        (None, Some(encoder)) => encoder.clone(),
         (None, None) if network == CtvitEncoderConfig::NETWORK && is_ctvit => {
             ImageEncoderConfig::Ctvit(ct_clip::infer(weights)?)
         }
@@ -229,13 +229,34 @@ fn infer_projection(
     }
 }
 
-fn infer_text(weights: &Weights, options: &ImportOptions) -> Result<Option<TextTowerConfig>> {
+/// How similarities become logits: the authors' way unless the file says or holds something else.
+fn infer_temperature(weights: &mut Weights, recorded: Option<&ClipConfig>) -> Result<Temperature> {
+    if let Some(temperature) = ct_clip::take_temperature(weights)? {
+        return Ok(temperature);
+    }
+    let learnt = |name| weights.shape(name).is_some();
+    Ok(match recorded {
+        Some(clip) => clip.temperature,
+        None if learnt("logit_bias") => Temperature::SIGLIP,
+        None if learnt("logit_scale") => Temperature::CLIP,
+        None => Temperature::AUTHORS,
+    })
+}
+
+fn infer_text(
+    weights: &Weights,
+    options: &ImportOptions,
+    recorded: Option<&ClipConfig>,
+) -> Result<Option<TextTowerConfig>> {
     let Some(&[latent, _]) = weights.shape(TEXT_PROJECTION) else {
         return Ok(None);
     };
     let encoder = match &options.text_config {
         Some(path) => Some(read_bert_config(path)?),
-        None => infer_bert(weights),
+        None => match recorded.and_then(|clip| clip.text.as_ref()) {
+            Some(text) => Some(text.encoder.clone()),
+            None => infer_bert(weights),
+        },
     };
     let Some(mut encoder) = encoder else {
         return Ok(None);

@@ -30,9 +30,9 @@ pub(crate) const TEXT: &str = "text_transformer.";
 pub(crate) const IMAGE_PROJECTION: &str = "to_visual_latent.weight";
 pub(crate) const TEXT_PROJECTION: &str = "to_text_latent.weight";
 
-/// Where an export keeps the configuration of the image tower, which shapes do not tell of every network: a key of the
-/// file's metadata.
-pub(crate) const IMAGE_TOWER: &str = "dcformer.image_tower";
+/// Where an export keeps the configuration of the model, which shapes do not tell of every network: a key of the file's
+/// metadata.
+pub(crate) const CONFIG: &str = "dcformer.clip";
 
 /// What data-parallel training puts before every name.
 const PARALLEL: &str = "module.";
@@ -52,8 +52,8 @@ pub enum Duplicates {
     Write,
 }
 
-/// Writes the weights of a model to `.safetensors` in the official names; the file's metadata hold the sizes of the image
-/// tower.
+/// Writes the weights of a model to `.safetensors` in the official names; the file's metadata hold the configuration of
+/// the model.
 ///
 /// # Errors
 /// [`Error::Write`], [`Error::Safetensors`]
@@ -62,11 +62,11 @@ pub fn export(model: &Model, path: &Path, duplicates: Duplicates) -> Result<()> 
     if duplicates == Duplicates::Write {
         complete(&mut tensors);
     }
-    let image = serde_json::to_string(&model.config.clip.image).map_err(|source| Error::Json {
+    let config = serde_json::to_string(&model.config.clip).map_err(|source| Error::Json {
         path: path.to_owned(),
         source,
     })?;
-    apply::write_safetensors(&tensors, &[(IMAGE_TOWER, &image)], path)
+    apply::write_safetensors(&tensors, &[(CONFIG, &config)], path)
 }
 
 /// Adds what [`Duplicates::Write`] says.

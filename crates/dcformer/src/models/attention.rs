@@ -12,10 +12,10 @@ use crate::complexity::{AttentionSize, Bias, Cost, Products};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AttentionScale {
-    /// 1 / √head_dim: attention as it was published.
+    /// One over the root of a head's features: attention as it was published.
     #[default]
     Divided,
-    /// √head_dim: a slip in the code that some of the paper's encoders come from (P35).
+    /// The root of a head's features: a slip in the code that some of the paper's encoders come from (P35).
     Multiplied,
 }
 

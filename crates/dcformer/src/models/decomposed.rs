@@ -229,7 +229,7 @@ impl Branch {
 }
 
 /// Fresh weight and bias of a convolution, `[channels_out, channels_in, ..]` and `[channels_out]`: PyTorch's default,
-/// U(-1/√fan_in, 1/√fan_in), for both.
+/// uniform within one over the root of the inputs of an output, for both.
 pub(super) fn fresh_filters(
     shape: [usize; 5],
     device: &Device,

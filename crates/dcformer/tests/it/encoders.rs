@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use dcformer::checkpoint::{ImportOptions, Model, import};
-use dcformer::models::{ImageTowerConfig, Reduction, Statistics, preset};
+use dcformer::models::{ClipConfig, ImageTowerConfig, Reduction, Statistics, Temperature, preset};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use tempfile::TempDir;
@@ -40,15 +40,19 @@ impl Case {
         let options = serde_json::from_str(&metadata["options"]).unwrap();
         let config = preset(&metadata["network"], None).unwrap().config;
         let encoder = config.with_options(options).unwrap();
-        let tower = ImageTowerConfig {
-            encoder,
-            quantizer: None,
-            reduction: Reduction::Channel,
-            projection: None,
+        let config = ClipConfig {
+            image: ImageTowerConfig {
+                encoder,
+                quantizer: None,
+                reduction: Reduction::Channel,
+                projection: None,
+            },
+            text: None,
+            temperature: Temperature::AUTHORS,
         };
         let folder = tempfile::tempdir().unwrap();
         let weights = folder.path().join("weights.safetensors");
-        write_weights(&bytes, &tower, &weights);
+        write_weights(&bytes, &config, &weights);
         Self {
             golden: Tensors::read(&path),
             shape: serde_json::from_str(&metadata["shape"]).unwrap(),
@@ -71,15 +75,15 @@ impl Case {
 }
 
 /// The `weight.*` of a golden file as an export would hold them.
-fn write_weights(golden: &[u8], tower: &ImageTowerConfig, path: &Path) {
+fn write_weights(golden: &[u8], config: &ClipConfig, path: &Path) {
     let file = SafeTensors::deserialize(golden).unwrap();
     let views = file.iter().filter_map(|(name, view)| {
         let name = name.strip_prefix("weight.")?;
         let view = TensorView::new(Dtype::F32, view.shape().to_vec(), view.data()).unwrap();
         Some((name.to_owned(), view))
     });
-    let json = serde_json::to_string(tower).unwrap();
-    let metadata = [("dcformer.image_tower".to_owned(), json)].into();
+    let json = serde_json::to_string(config).unwrap();
+    let metadata = [("dcformer.clip".to_owned(), json)].into();
     std::fs::write(path, safetensors::serialize(views, Some(metadata)).unwrap()).unwrap();
 }
 
