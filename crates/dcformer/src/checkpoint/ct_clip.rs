@@ -163,6 +163,10 @@ fn layer(path: &[&str]) -> Placement {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+    use std::sync::Arc;
+
+    use super::super::weights::{Data, Element, StoredTensor};
     use super::*;
 
     #[test]
@@ -174,5 +178,55 @@ mod tests {
             assert_eq!(patch_of(patch.voxels()), Some(patch));
         }
         assert_eq!(patch_of(4001), None);
+        assert_eq!(patch_of(0), None);
+    }
+
+    /// Tensors of these shapes without values.
+    fn shapes(tensors: &[(String, Vec<usize>)]) -> Weights {
+        let tensor = |(name, shape): &(String, Vec<usize>)| {
+            let tensor = StoredTensor {
+                shape: shape.clone(),
+                element: Element::F32,
+                data: Data::Memory {
+                    file: Arc::default(),
+                    range: 0..0,
+                },
+            };
+            (format!("{PREFIX}{name}"), tensor)
+        };
+        Weights {
+            path: "shapes.pt".into(),
+            tensors: tensors.iter().map(tensor).collect(),
+            metadata: HashMap::new(),
+        }
+    }
+
+    #[test]
+    fn ct_clips_sizes_are_read_from_its_shapes() {
+        let mut tensors = vec![
+            ("to_patch_emb.1.weight".to_owned(), vec![4000]),
+            ("to_patch_emb.2.weight".to_owned(), vec![512, 4000]),
+            ("spatial_rel_pos_bias.net.2.weight".to_owned(), vec![8, 512]),
+            (
+                "enc_spatial_transformer.layers.0.1.q_scale".to_owned(),
+                vec![32],
+            ),
+        ];
+        for transformer in ["spatial", "temporal"] {
+            for layer in 0..4 {
+                let name = format!("enc_{transformer}_transformer.layers.{layer}.1.to_q.weight");
+                tensors.push((name, vec![256, 512]));
+            }
+        }
+        assert_eq!(
+            infer(&shapes(&tensors)).unwrap(),
+            CtvitEncoderConfig::ct_clip()
+        );
+        tensors[0].1 = vec![4001];
+        let message = infer(&shapes(&tensors)).unwrap_err().to_string();
+        assert!(
+            message.contains("[4001]") && message.contains("--model-name"),
+            "{message}"
+        );
     }
 }

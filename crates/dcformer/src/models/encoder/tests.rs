@@ -281,3 +281,44 @@ fn unknown_names_and_options_are_answered_with_the_known_ones() {
         })
     );
 }
+
+/// Every whole number in a configuration, by its place.
+fn sizes(config: &serde_json::Value, at: &str, found: &mut Vec<String>) {
+    match config {
+        serde_json::Value::Number(number) if number.is_u64() => found.push(at.to_owned()),
+        serde_json::Value::Array(values) => {
+            for (index, value) in values.iter().enumerate() {
+                sizes(value, &format!("{at}/{index}"), found);
+            }
+        }
+        serde_json::Value::Object(fields) => {
+            for (name, value) in fields {
+                sizes(value, &format!("{at}/{name}"), found);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn sizes_with_which_nothing_can_be_built_are_refused() {
+    for config in small_configs() {
+        let json = serde_json::to_value(&config).unwrap();
+        let mut places = Vec::new();
+        sizes(&json, "", &mut places);
+        assert!(places.len() >= 6, "{json}");
+        for place in places {
+            for size in [0, u64::MAX / 2] {
+                let mut changed = json.clone();
+                *changed.pointer_mut(&place).unwrap() = size.into();
+                let changed: ImageEncoderConfig = serde_json::from_value(changed).unwrap();
+                let message = changed.check().expect_err(&place).to_string();
+                let field = place.split('/').nth(1).unwrap();
+                assert!(
+                    message.contains(field) && message.contains(config.network()),
+                    "{place} = {size}: {message}"
+                );
+            }
+        }
+    }
+}
