@@ -23,6 +23,19 @@ impl Shape3 {
     pub const fn voxels(self) -> usize {
         self.depth * self.height * self.width
     }
+
+    /// What a stride leaves of each axis, rounded up.
+    ///
+    /// # Panics
+    /// If the stride is 0.
+    #[must_use]
+    pub const fn strided(self, stride: usize) -> Self {
+        Self {
+            depth: self.depth.div_ceil(stride),
+            height: self.height.div_ceil(stride),
+            width: self.width.div_ceil(stride),
+        }
+    }
 }
 
 impl fmt::Display for Shape3 {

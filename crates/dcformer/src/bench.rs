@@ -10,9 +10,10 @@ use dcformer_volume::scan::ScanOptions;
 use serde::Serialize;
 
 use crate::checkpoint::Model;
+use crate::complexity::Shape3;
 use crate::detect::{Detector, batch_of_one};
 use crate::error::Result;
-use crate::models::{ImageEncoder, ImageEncoderConfig, Statistics};
+use crate::models::{Encoder as _, ImageEncoder, ImageEncoderConfig, Statistics};
 use crate::train::{AdamW, OptimizerConfig, ParameterGradients};
 
 /// The instruction set that the kernels use here.
@@ -28,22 +29,35 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// Fresh weights and noise; `shape` is depth, height, width.
-    pub fn new(config: &ImageEncoderConfig, shape: [usize; 3], seed: u64, device: &Device) -> Self {
+    /// Fresh weights and noise.
+    ///
+    /// # Errors
+    /// [`Error::VolumeSize`](crate::Error::VolumeSize) if the encoder cannot take volumes of this shape.
+    pub fn new(
+        config: &ImageEncoderConfig,
+        shape: Shape3,
+        seed: u64,
+        device: &Device,
+    ) -> Result<Self> {
+        config.grid(shape)?;
         device.seed(seed);
-        Self {
+        Ok(Self {
             encoder: config.init(device).materialize(),
             volume: noise(1, shape, device),
-        }
+        })
     }
 
     /// The encoder of a model and noise.
-    pub fn of_model(model: &Model, shape: [usize; 3], seed: u64, device: &Device) -> Self {
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn of_model(model: &Model, shape: Shape3, seed: u64, device: &Device) -> Result<Self> {
+        model.config.clip.image.encoder.grid(shape)?;
         device.seed(seed);
-        Self {
+        Ok(Self {
             encoder: model.clip.image.encoder().clone().valid(),
             volume: noise(1, shape, device),
-        }
+        })
     }
 
     /// One forward pass, the result waited for.
@@ -129,21 +143,25 @@ pub struct TrainStep {
 }
 
 impl TrainStep {
-    /// Fresh weights and noise; `shape` is depth, height, width.
+    /// Fresh weights and noise.
+    ///
+    /// # Errors
+    /// As [`Encoder::new`].
     pub fn new(
         config: &ImageEncoderConfig,
         batch: usize,
-        shape: [usize; 3],
+        shape: Shape3,
         seed: u64,
         device: &Device,
-    ) -> Self {
+    ) -> Result<Self> {
+        config.grid(shape)?;
         device.seed(seed);
         let device = device.clone().autodiff();
-        Self {
+        Ok(Self {
             encoder: Some(config.init(&device).train().materialize()),
             optimizer: AdamW::new(OptimizerConfig::default()),
             volumes: noise(batch, shape, &device),
-        }
+        })
     }
 
     /// Forward pass, gradients of the mean square of the features, AdamW.
@@ -159,9 +177,9 @@ impl TrainStep {
     }
 }
 
-fn noise(batch: usize, [depth, height, width]: [usize; 3], device: &Device) -> Tensor<5> {
+fn noise(batch: usize, shape: Shape3, device: &Device) -> Tensor<5> {
     Tensor::random(
-        [batch, 1, depth, height, width],
+        [batch, 1, shape.depth, shape.height, shape.width],
         Distribution::Uniform(-1.0, 1.0),
         device,
     )

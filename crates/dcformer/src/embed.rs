@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::checkpoint::Model;
+use crate::error::Result;
 use crate::models::{Clip, Statistics};
 use crate::tensors::Values;
 
@@ -34,22 +35,26 @@ impl Embedder {
 
     /// Embeds volumes, `[batch, 1, depth, height, width]`.
     ///
+    /// # Errors
+    /// [`Error::VolumeSize`](crate::Error::VolumeSize) if the network cannot take volumes of this size.
+    ///
     /// # Panics
     /// If the volumes have another number of sizes.
-    pub fn embed(&self, volumes: &Values) -> Embedded {
+    pub fn embed(&self, volumes: &Values) -> Result<Embedded> {
         let shape: [usize; 5] = volumes
             .shape
             .clone()
             .try_into()
             .expect("volumes have five sizes");
+        self.clip.image.check_volume(shape)?;
         let data = TensorData::new(volumes.values.clone(), shape);
         let volumes = Tensor::<5>::from_data(data, &self.device);
         let features = self.clip.image.features(volumes, Statistics::ByDevice);
         let latents = self.clip.image.latent(features.clone());
-        Embedded {
+        Ok(Embedded {
             latents: latents.map(values),
             features: values(features),
-        }
+        })
     }
 }
 

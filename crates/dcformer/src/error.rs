@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use dcformer_volume::geometry::Shape3;
+
 /// Result of the fallible functions of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -115,10 +117,46 @@ pub enum Error {
     #[error("no {what} is called `{found}`, expected one of {expected}")]
     UnknownName {
         /// What was named.
-        what: &'static str,
+        what: String,
         /// The name.
         found: String,
         /// The names there are.
+        expected: String,
+    },
+
+    /// A size or setting with which a network cannot be built.
+    #[error("`{field}` of {network} is {found}, expected {expected}")]
+    NetworkField {
+        /// The network.
+        network: &'static str,
+        /// The field of its configuration.
+        field: &'static str,
+        /// Its value.
+        found: String,
+        /// What it could be.
+        expected: String,
+    },
+
+    /// Options that a network does not have.
+    #[error("`model.options` do not fit {network}")]
+    NetworkOptions {
+        /// The network.
+        network: &'static str,
+        /// Which option, and the valid ones.
+        source: serde_json::Error,
+    },
+
+    /// A volume of a size that a network cannot take.
+    #[error(
+        "{network} takes no volume of {found} voxels (depth, height, width), expected {expected}; choose another \
+         `preprocess.shape` or --shape"
+    )]
+    VolumeSize {
+        /// The network, or its part.
+        network: &'static str,
+        /// Size of the volume.
+        found: Shape3,
+        /// Sizes that it takes.
         expected: String,
     },
 

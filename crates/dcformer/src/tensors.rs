@@ -83,7 +83,7 @@ pub fn write(path: &Path, tensors: &[(&str, &Values)]) -> Result<()> {
             )
         })
         .collect();
-    write_safetensors(&owned, path)
+    write_safetensors(&owned, &[], path)
 }
 
 /// Scores and labels of volumes: `scores` (float) and `labels` (bool, integer or float; 0 absent, 1 present, NaN or -1

@@ -10,7 +10,8 @@ use dcformer::bench::{
     DetectionTimes, Encoder, PromptSource, TrainStep, detect, encode_prompts, simd_level,
 };
 use dcformer::checkpoint::Model;
-use dcformer::train::ModelChoice;
+use dcformer::complexity::Shape3;
+use dcformer::models::{ImageEncoderConfig, preset};
 use dcformer_volume::dataset::ScanMetadata;
 use dcformer_volume::preprocess::Preprocess;
 use dcformer_volume::scan::ScanOptions;
@@ -114,9 +115,9 @@ struct Settings {
     /// The network
     #[arg(long, value_name = "NAME", default_value = "dcformer")]
     model_name: String,
-    /// Its size
-    #[arg(long, value_name = "V", default_value = "nano")]
-    variant: String,
+    /// Its size; its smallest if not given
+    #[arg(long, value_name = "V")]
+    variant: Option<String>,
     /// Voxels of the volume
     #[arg(long, value_name = "D,H,W", default_value_t = List([256, 512, 512]))]
     shape: List<usize, 3>,
@@ -144,12 +145,12 @@ impl Bench {
         match self.what {
             What::Encoder { settings, model } => {
                 let device = settings.measure.runtime.start()?;
-                let (shape, seed) = (settings.sizes()?, settings.seed);
+                let (shape, seed) = (settings.volume(), settings.seed);
                 let encoder = match model {
                     Some(folder) => {
-                        Encoder::of_model(&load(&folder, &device)?, shape, seed, &device)
+                        Encoder::of_model(&load(&folder, &device)?, shape, seed, &device)?
                     }
-                    None => Encoder::new(&settings.encoder()?, shape, seed, &device),
+                    None => Encoder::new(&settings.encoder()?, shape, seed, &device)?,
                 };
                 settings.measure.report(|| {
                     encoder.run();
@@ -188,10 +189,10 @@ impl Bench {
                 let mut step = TrainStep::new(
                     &settings.encoder()?,
                     batch,
-                    settings.sizes()?,
+                    settings.volume(),
                     settings.seed,
                     &device,
-                );
+                )?;
                 settings.measure.report(|| {
                     step.run();
                     Ok(())
@@ -202,22 +203,17 @@ impl Bench {
 }
 
 impl Settings {
-    fn encoder(&self) -> anyhow::Result<dcformer::models::ImageEncoderConfig> {
-        let choice = ModelChoice {
-            encoder: self.model_name.clone(),
-            variant: self.variant.clone(),
-            ..ModelChoice::default()
-        };
-        Ok(choice.encoder()?)
+    fn encoder(&self) -> anyhow::Result<ImageEncoderConfig> {
+        Ok(preset(&self.model_name, self.variant.as_deref())?.config)
     }
 
-    fn sizes(&self) -> anyhow::Result<[usize; 3]> {
-        ensure!(
-            self.shape.0.iter().all(|size| *size > 0),
-            "--shape is {}, expected sizes above 0",
-            self.shape
-        );
-        Ok(self.shape.0)
+    fn volume(&self) -> Shape3 {
+        let List([depth, height, width]) = self.shape;
+        Shape3 {
+            depth,
+            height,
+            width,
+        }
     }
 }
 

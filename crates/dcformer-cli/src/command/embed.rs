@@ -46,7 +46,9 @@ impl Embed {
         let (mut latents, mut features): (Vec<Values>, Vec<Values>) = (Vec::new(), Vec::new());
         for input in &self.inputs {
             let volumes = self.volumes(&model, input)?;
-            let embedded = embedder.embed(&volumes);
+            let embedded = embedder
+                .embed(&volumes)
+                .with_context(|| input.display().to_string())?;
             latents.extend(embedded.latents);
             features.push(embedded.features);
         }

@@ -11,9 +11,11 @@ use crate::progress::note;
 
 /// Bring the authors' weights into a model folder
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  dcformer import official.pth --vocab vocab.txt --out MODEL")]
+#[command(after_help = "Examples:\n  \
+    dcformer import official.pth --vocab vocab.txt --out MODEL\n  \
+    dcformer import CT-CLIP_v2.pt --vocab vocab.txt --out MODEL")]
 pub(crate) struct Import {
-    /// The authors' .pth, or an encoder's .safetensors in official names
+    /// The authors' .pth, CT-CLIP's .pt, or an encoder's .safetensors, as `export` writes it
     #[arg(value_name = "CHECKPOINT")]
     checkpoint: PathBuf,
     /// Folder of the model to write
@@ -25,7 +27,10 @@ pub(crate) struct Import {
     /// config.json of the text encoder; its sizes are read from the weights if not given
     #[arg(long, value_name = "F")]
     text_config: Option<PathBuf>,
-    /// Variant of the image encoder; read from the weights if not given
+    /// The image encoder; read from the file if not given
+    #[arg(long, value_name = "NAME")]
+    model_name: Option<String>,
+    /// Variant of the image encoder; read from the file if not given
     #[arg(long, value_name = "V")]
     variant: Option<String>,
     #[command(flatten)]
@@ -38,6 +43,7 @@ impl Import {
         let options = ImportOptions {
             vocabulary: self.vocab,
             text_config: self.text_config,
+            network: self.model_name,
             variant: self.variant,
             ..ImportOptions::default()
         };

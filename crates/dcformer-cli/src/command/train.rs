@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use clap::Args;
+use dcformer::models::preset;
 use dcformer::train::{Observer, Outcome, RunConfig, RunOptions, StepReport, train};
 use dcformer_volume::dataset::{Problem, ProblemKind};
 
@@ -29,6 +30,12 @@ pub(crate) struct Train {
     /// Seed of the run, instead of the configuration's
     #[arg(long, value_name = "SEED")]
     seed: Option<u64>,
+    /// The image encoder, instead of the configuration's
+    #[arg(long, value_name = "NAME")]
+    model_name: Option<String>,
+    /// Its size, instead of the configuration's
+    #[arg(long, value_name = "V")]
+    variant: Option<String>,
     #[command(flatten)]
     runtime: Runtime,
 }
@@ -39,6 +46,7 @@ impl Train {
         if let Some(seed) = self.seed {
             config.seed = seed;
         }
+        self.choose_encoder(&mut config)?;
         let device = self.runtime.start()?;
         let options = RunOptions {
             device,
@@ -53,6 +61,21 @@ impl Train {
             Outcome::Stopped { step } => {
                 note(&format!("stopped after step {step}; go on with --resume"));
             }
+        }
+        Ok(())
+    }
+}
+
+impl Train {
+    /// A network named without its size is its smallest.
+    fn choose_encoder(&self, config: &mut RunConfig) -> anyhow::Result<()> {
+        let variant = self.variant.as_deref();
+        if let Some(network) = &self.model_name {
+            let preset = preset(network, variant)?;
+            config.model.encoder = preset.network.to_owned();
+            config.model.variant = preset.variant.to_owned();
+        } else if let Some(variant) = variant {
+            config.model.variant = variant.to_owned();
         }
         Ok(())
     }

@@ -9,6 +9,8 @@ mod distance;
 mod contracts;
 // Help and exit statuses.
 mod help;
+// Every network, from training to use.
+mod networks;
 // Latents and features of the authors' code.
 mod latents;
 #[path = "../../../dcformer/tests/it/pytorch.rs"]

@@ -1,7 +1,7 @@
 //! Between a module's parameters and named tensors.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
@@ -23,7 +23,7 @@ pub(crate) struct Placement {
 pub(crate) enum Layout {
     /// As in the module.
     Same,
-    /// A matrix `[outputs, inputs]`, which the module has as `[inputs, outputs]`: PyTorch's linear layers.
+    /// If it is a matrix, `[outputs, inputs]`, which the module has as `[inputs, outputs]`: PyTorch's linear layers.
     Transposed,
 }
 
@@ -134,20 +134,69 @@ impl View for &OwnedTensor {
     }
 }
 
-/// Writes tensors to a `.safetensors` file, under a temporary name first.
+/// Writes tensors to a `.safetensors` file with metadata, under a temporary name first.
 pub(crate) fn write_safetensors(
     tensors: &BTreeMap<String, OwnedTensor>,
+    metadata: &[(&str, &str)],
     path: &Path,
 ) -> Result<()> {
     // Other readers want to know whose names these are.
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let metadata = metadata
+        .iter()
+        .chain(&[("format", "pt")])
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect();
     let bytes = safetensors::serialize(tensors.iter(), Some(metadata)).map_err(|source| {
         Error::Safetensors {
             path: path.to_owned(),
             source,
         }
     })?;
-    super::folder::write_file(path, &bytes)
+    super::folder::write_file(path, &in_fixed_order(bytes))
+}
+
+/// The same file with the entries of its header sorted: what is written comes from a hash map, whose order differs from run
+/// to run.
+fn in_fixed_order(file: Vec<u8>) -> Vec<u8> {
+    /// Tensors begin at a multiple of this.
+    const ALIGNMENT: usize = 8;
+    let (length, rest) = file.split_first_chunk().expect("a length");
+    let (header, data) = rest.split_at(u64::from_le_bytes(*length) as usize);
+    let entries: BTreeMap<String, BTreeMap<String, serde_json::Value>> =
+        serde_json::from_slice(header).expect("a header that was just written");
+    let mut header = serde_json::to_vec(&entries).expect("names, numbers and lists");
+    header.resize(header.len().next_multiple_of(ALIGNMENT), b' ');
+    let length = (header.len() as u64).to_le_bytes();
+    [&length, header.as_slice(), data].concat()
+}
+
+/// The names of a module's parameters in a file.
+pub(crate) fn names<M: Module>(module: &M, naming: Naming) -> Vec<String> {
+    let mut namer = Namer {
+        at: Location::new(naming),
+        names: Vec::new(),
+    };
+    module.visit(&mut namer);
+    namer.names
+}
+
+struct Namer {
+    at: Location,
+    names: Vec<String>,
+}
+
+impl ModuleVisitor for Namer {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.at.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.at.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, _param: &Param<Tensor<D>>) {
+        self.names.push(self.at.placement().name);
+    }
 }
 
 /// Where a walk through a module is.
@@ -290,9 +339,9 @@ impl ModuleVisitor for Collector {
 
 /// The shape in a file of a parameter of this shape.
 fn in_file(dims: &[usize], layout: Layout) -> Vec<usize> {
-    match layout {
-        Layout::Same => dims.to_vec(),
-        Layout::Transposed => dims.iter().rev().copied().collect(),
+    match (layout, dims) {
+        (Layout::Transposed, &[inputs, outputs]) => vec![outputs, inputs],
+        _ => dims.to_vec(),
     }
 }
 

@@ -15,7 +15,8 @@ use super::huggingface::tokenizer;
 use super::official;
 use super::weights::{StoredTensor, Weights};
 use crate::error::{Error, Result};
-use crate::models::{BertConfig, Clip, ClipConfig, DcformerEncoderConfig, ImageEncoderConfig};
+use crate::models::encoder::{MOST, MOST_LAYERS};
+use crate::models::{BertConfig, Clip, ClipConfig, ImageEncoderConfig};
 use crate::text::{Prompts, Tokenizer, Vocabulary};
 
 /// The version of `config.json` that this program writes, and the only one it reads.
@@ -26,11 +27,6 @@ const WEIGHTS: &str = "model.safetensors";
 const VOCABULARY: &str = "vocab.txt";
 /// What an error calls the network that weights do not fit.
 const NETWORK: &str = "the network of config.json";
-
-/// Most channels, layers, blocks, taps or codes that a configuration may ask for: beyond every published network, and
-/// small enough that a damaged file cannot ask for all memory.
-const MOST: usize = 65_536;
-const MOST_LAYERS: usize = 256;
 
 /// What `config.json` says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -152,7 +148,7 @@ impl Model {
         json.push(b'\n');
         write_file(&path, &json)?;
         let tensors = apply::collect(&self.clip, official::name);
-        apply::write_safetensors(&tensors, &folder.join(WEIGHTS))
+        apply::write_safetensors(&tensors, &[], &folder.join(WEIGHTS))
     }
 }
 
@@ -299,20 +295,18 @@ fn read_config(path: &Path) -> Result<ModelConfig> {
         });
     }
     let config: ModelConfig = serde_json::from_slice(&bytes).map_err(json)?;
-    check(path, &config)?;
+    check_sizes(path, &config.clip)?;
     Ok(config)
 }
 
 /// Refuses sizes that no network has, before anything is built from them.
-fn check(path: &Path, config: &ModelConfig) -> Result<()> {
-    match &config.clip.image.encoder {
-        ImageEncoderConfig::Dcformer(encoder) => check_dcformer(path, encoder)?,
-    }
-    if let Some(quantizer) = &config.clip.image.quantizer {
+pub(super) fn check_sizes(path: &Path, clip: &ClipConfig) -> Result<()> {
+    check_encoder(path, &clip.image.encoder)?;
+    if let Some(quantizer) = &clip.image.quantizer {
         check_range(path, "quantizer.codes", quantizer.codes, MOST)?;
         check_range(path, "quantizer.channels", quantizer.channels, MOST)?;
     }
-    if let Some(projection) = &config.clip.image.projection {
+    if let Some(projection) = &clip.image.projection {
         check_range(
             path,
             "projection.inputs",
@@ -321,32 +315,29 @@ fn check(path: &Path, config: &ModelConfig) -> Result<()> {
         )?;
         check_range(path, "projection.outputs", projection.outputs, MOST)?;
     }
-    if let Some(text) = &config.clip.text {
+    if let Some(text) = &clip.text {
         check_bert(path, &text.encoder)?;
         check_range(path, "text.latent", text.latent, MOST)?;
     }
     Ok(())
 }
 
-fn check_dcformer(path: &Path, config: &DcformerEncoderConfig) -> Result<()> {
-    for channels in config.channels {
-        check_range(path, "channels", channels, MOST)?;
-    }
-    for blocks in config.blocks {
-        check_range(path, "blocks", blocks, MOST_LAYERS)?;
-    }
-    for taps in config.kernels {
-        check_range(path, "kernels", taps, MOST)?;
-        if taps % 2 == 0 {
-            return Err(Error::Config {
-                path: path.to_owned(),
-                field: "kernels",
-                found: taps.to_string(),
-                expected: "an odd number of taps".to_owned(),
-            });
-        }
-    }
-    Ok(())
+/// Refuses sizes with which no image encoder can be built, naming the file.
+pub(super) fn check_encoder(path: &Path, config: &ImageEncoderConfig) -> Result<()> {
+    config.check().map_err(|error| match error {
+        Error::NetworkField {
+            field,
+            found,
+            expected,
+            ..
+        } => Error::Config {
+            path: path.to_owned(),
+            field,
+            found,
+            expected,
+        },
+        other => other,
+    })
 }
 
 /// Refuses sizes that no BERT has.

@@ -198,7 +198,8 @@ fn layer(path: &[&str]) -> Placement {
     linear(format!("{dense}.{field}"), field)
 }
 
-fn norm(name: &str, field: &str) -> Placement {
+/// A field of a norm, whose scale and shift PyTorch calls weight and bias.
+pub(super) fn norm(name: &str, field: &str) -> Placement {
     let field = match field {
         "gamma" => "weight",
         _ => "bias",

@@ -6,21 +6,25 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
+use dcformer_volume::preprocess::Preprocess;
 
 use super::apply;
-use super::folder::{Model, ModelConfig, check_bert};
+use super::ct_clip;
+use super::folder::{Model, ModelConfig, check_bert, check_encoder, check_sizes};
 use super::huggingface::{read_bert_config, tokenizer};
-use super::official::{self, CODEBOOK, ENCODER, IMAGE_PROJECTION, TEXT, TEXT_PROJECTION};
+use super::official::{self, CODEBOOK, CONFIG, ENCODER, IMAGE_PROJECTION, TEXT, TEXT_PROJECTION};
 use super::weights::Weights;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::models::clip::ProjectionConfig;
+use crate::models::dcformer::Mixer;
 use crate::models::{
-    BertConfig, ClipConfig, DcformerEncoderConfig, ImageEncoderConfig, ImageTowerConfig, Reduction,
-    Temperature, TextTowerConfig, VectorQuantizerConfig,
+    BertConfig, ClipConfig, CtvitEncoderConfig, DcformerEncoderConfig, EncoderConfig,
+    ImageEncoderConfig, ImageTowerConfig, Reduction, Temperature, TextTowerConfig,
+    VectorQuantizerConfig, preset,
 };
 use crate::text::Vocabulary;
 
-/// The tensor by which an encoder is found, whatever stands before it.
+/// The tensor by which DCFormer is found, whatever stands before it.
 const FIRST_TENSOR: &str = "s0.0.0.c1.0.weight";
 /// Width of an attention head, of every published BERT.
 const HEAD: usize = 64;
@@ -33,13 +37,15 @@ pub struct ImportOptions {
     /// `config.json` of the text encoder (Hugging Face). Without it sizes come from the shapes, heads are 64 wide, and
     /// norms and dropout are BERT's.
     pub text_config: Option<PathBuf>,
-    /// Preset of the image encoder. Without it sizes come from the shapes.
+    /// The image encoder. Without it, what the file says of itself, or what its names tell.
+    pub network: Option<String>,
+    /// Preset of the image encoder. Without it, what the file says of itself, or what its shapes tell.
     pub variant: Option<String>,
-    /// From the grid to one vector. Without it the paper's mean over the grid.
-    pub reduction: Reduction,
+    /// From the grid to one vector. Without it, what the file says of itself, or the paper's way with this encoder.
+    pub reduction: Option<Reduction>,
 }
 
-/// Reads the authors' `.pth`, or an encoder's `.safetensors` in official names, with or without a prefix such as
+/// Reads the authors' `.pth`, CT-CLIP's `.pt`, or an encoder's `.safetensors`, with or without a prefix such as
 /// `visual_transformer.encoder.`.
 ///
 /// # Errors
@@ -47,26 +53,31 @@ pub struct ImportOptions {
 pub fn import(checkpoint: &Path, options: &ImportOptions, device: &Device) -> Result<Model> {
     let mut weights = Weights::open(checkpoint)?;
     official::clean(&mut weights)?;
-    unify_encoder_names(&mut weights);
-    let encoder = match &options.variant {
-        Some(variant) => DcformerEncoderConfig::variant(variant)?,
-        // Nothing to read sizes from: the comparison with any encoder says what is missing and what is there.
-        None => infer_encoder(&weights).unwrap_or_else(DcformerEncoderConfig::nano),
-    };
-    let name = encoder.variant_name().unwrap_or("of these sizes");
-    let model = format!("dcformer {name}");
+    let recorded = recorded_config(&weights)?;
+    let recorded = recorded.as_ref();
+    let encoder = choose_encoder(&mut weights, options, recorded, device)?;
+    let reduction = options
+        .reduction
+        .or(recorded.map(|clip| clip.image.reduction))
+        .unwrap_or(encoder.reduction());
+    let temperature = infer_temperature(&mut weights, recorded)?;
 
-    let text = infer_text(&weights, options)?;
+    let variant = encoder.variant_name().unwrap_or("of these sizes");
+    let model = format!("{} {variant}", encoder.network());
+    let text = infer_text(&weights, options, recorded)?;
     let mut config = ModelConfig::new(ClipConfig {
         image: ImageTowerConfig {
             quantizer: infer_quantizer(&weights),
-            projection: infer_projection(&weights, &encoder, options.reduction),
-            encoder: ImageEncoderConfig::Dcformer(encoder),
-            reduction: options.reduction,
+            projection: infer_projection(&weights, &encoder, reduction),
+            encoder,
+            reduction,
         },
         text,
-        temperature: Temperature::AUTHORS,
+        temperature,
     });
+    if config.clip.image.encoder == ImageEncoderConfig::Ctvit(CtvitEncoderConfig::ct_clip()) {
+        config.preprocess = Preprocess::ct_clip();
+    }
     let clip = apply::fill(config.clip.init(device), &weights, official::name, &model)?;
     let tokenizer = match (&options.vocabulary, &config.clip.text) {
         (Some(path), Some(text)) => {
@@ -83,37 +94,112 @@ pub fn import(checkpoint: &Path, options: &ImportOptions, device: &Device) -> Re
     })
 }
 
-/// Gives the encoder's tensors the prefix of a full checkpoint.
-fn unify_encoder_names(weights: &mut Weights) {
-    let first = weights
-        .tensors
-        .keys()
-        .find_map(|name| name.strip_suffix(FIRST_TENSOR));
-    let Some(prefix) = first.map(str::to_owned) else {
-        return;
+/// The model that a file of our own export says it holds.
+fn recorded_config(weights: &Weights) -> Result<Option<ClipConfig>> {
+    let Some(json) = weights.metadata.get(CONFIG) else {
+        return Ok(None);
     };
-    if prefix != ENCODER {
+    let clip = serde_json::from_str(json).map_err(|source| Error::Json {
+        path: weights.path.clone(),
+        source,
+    })?;
+    check_sizes(&weights.path, &clip)?;
+    Ok(Some(clip))
+}
+
+/// The encoder of the weights, whose tensors get the prefix of a full checkpoint.
+fn choose_encoder(
+    weights: &mut Weights,
+    options: &ImportOptions,
+    recorded: Option<&ClipConfig>,
+    device: &Device,
+) -> Result<ImageEncoderConfig> {
+    unify_names(weights, FIRST_TENSOR, ENCODER);
+    let is_ctvit = unify_names(weights, ct_clip::LANDMARK, ct_clip::PREFIX);
+    if is_ctvit {
+        ct_clip::drop_unused(weights);
+    }
+    let recorded = recorded.map(|clip| &clip.image.encoder);
+    let found = match recorded {
+        Some(encoder) => encoder.network(),
+        None if is_ctvit => CtvitEncoderConfig::NETWORK,
+        None => DcformerEncoderConfig::NETWORK,
+    };
+    let network = options.network.as_deref().unwrap_or(found);
+    let recorded = recorded.filter(|encoder| encoder.network() == network);
+    let encoder = match (&options.variant, recorded) {
+        (Some(variant), _) => preset(network, Some(variant))?.config,
+        (None, Some(encoder)) => encoder.clone(),
+        (None, None) if network == CtvitEncoderConfig::NETWORK && is_ctvit => {
+            ImageEncoderConfig::Ctvit(ct_clip::infer(weights)?)
+        }
+        (None, None) if network == DcformerEncoderConfig::NETWORK => {
+            // Nothing to read sizes from: the comparison with any encoder says what is missing and what is there.
+            let config = infer_dcformer(weights).unwrap_or_else(DcformerEncoderConfig::nano);
+            ImageEncoderConfig::Dcformer(config)
+        }
+        (None, None) => preset(network, None)?.config,
+    };
+    check_encoder(&weights.path, &encoder)?;
+    let names = apply::names(&encoder.init(device), |path| {
+        official::name(&[&["image", "encoder"], path].concat())
+    });
+    let longest = names.into_iter().max_by_key(String::len);
+    if let Some(landmark) = longest
+        .as_deref()
+        .and_then(|name| name.strip_prefix(ENCODER))
+    {
+        unify_names(weights, landmark, ENCODER);
+    }
+    Ok(encoder)
+}
+
+/// Gives the encoder's tensors the prefix of a full checkpoint. The encoder is where a tensor's name ends in `landmark`;
+/// without one, nothing happens.
+fn unify_names(weights: &mut Weights, landmark: &str, wanted: &str) -> bool {
+    let prefix = weights.tensors.keys().find_map(|name| {
+        let prefix = name.strip_suffix(landmark)?;
+        (prefix.is_empty() || prefix.ends_with('.')).then(|| prefix.to_owned())
+    });
+    let Some(prefix) = prefix else {
+        return false;
+    };
+    if prefix != wanted {
         weights.rename(|name| {
             Some(match name.strip_prefix(&prefix) {
-                Some(rest) => format!("{ENCODER}{rest}"),
+                Some(rest) => format!("{wanted}{rest}"),
                 None => name.to_owned(),
             })
         });
     }
+    true
 }
 
-/// Sizes of the encoder, from the shapes of its tensors; `None` if it is no DCFormer.
-fn infer_encoder(weights: &Weights) -> Option<DcformerEncoderConfig> {
+/// Sizes of a DCFormer, from the shapes of its tensors; `None` if it is none.
+fn infer_dcformer(weights: &Weights) -> Option<DcformerEncoderConfig> {
     let shape = |name: &str| weights.shape(&format!("{ENCODER}{name}"));
     let first = |name: &str| shape(name)?.first().copied();
     let mut config = DcformerEncoderConfig::new([first(FIRST_TENSOR)?; 5], [0; 4]);
     for stage in 0..4 {
         let number = stage + 1;
         config.channels[number] = first(&format!("s{number}.0.proj.weight"))?;
-        config.kernels[stage] = *shape(&format!("s{number}.0.dwconv.c1.0.weight"))?.get(2)?;
-        config.blocks[stage] = (0..)
-            .take_while(|block| shape(&format!("s{number}.{block}.gamma")).is_some())
-            .count();
+        let attention = |block: usize| format!("s{number}.{block}.attn.qkv.weight");
+        let gamma = |block: usize| format!("s{number}.{block}.gamma");
+        let blocks = |name: &dyn Fn(usize) -> String| {
+            (0..)
+                .take_while(|&block| shape(&name(block)).is_some())
+                .count()
+        };
+        if shape(&attention(0)).is_some() {
+            config.mixers[stage] = Mixer::Attention;
+            config.blocks[stage] = blocks(&attention);
+        } else {
+            config.kernels[stage] = *shape(&format!("s{number}.0.dwconv.c1.0.weight"))?.get(2)?;
+            config.blocks[stage] = blocks(&gamma);
+        }
+        if config.blocks[stage] == 0 {
+            return None;
+        }
     }
     Some(config)
 }
@@ -128,7 +214,7 @@ fn infer_quantizer(weights: &Weights) -> Option<VectorQuantizerConfig> {
 /// The projection; for the mean over the grid its inputs are the channels, so that another number is reported.
 fn infer_projection(
     weights: &Weights,
-    encoder: &DcformerEncoderConfig,
+    encoder: &ImageEncoderConfig,
     reduction: Reduction,
 ) -> Option<ProjectionConfig> {
     match *weights.shape(IMAGE_PROJECTION)? {
@@ -143,13 +229,34 @@ fn infer_projection(
     }
 }
 
-fn infer_text(weights: &Weights, options: &ImportOptions) -> Result<Option<TextTowerConfig>> {
+/// How similarities become logits: the authors' way unless the file says or holds something else.
+fn infer_temperature(weights: &mut Weights, recorded: Option<&ClipConfig>) -> Result<Temperature> {
+    if let Some(temperature) = ct_clip::take_temperature(weights)? {
+        return Ok(temperature);
+    }
+    let learnt = |name| weights.shape(name).is_some();
+    Ok(match recorded {
+        Some(clip) => clip.temperature,
+        None if learnt("logit_bias") => Temperature::SIGLIP,
+        None if learnt("logit_scale") => Temperature::CLIP,
+        None => Temperature::AUTHORS,
+    })
+}
+
+fn infer_text(
+    weights: &Weights,
+    options: &ImportOptions,
+    recorded: Option<&ClipConfig>,
+) -> Result<Option<TextTowerConfig>> {
     let Some(&[latent, _]) = weights.shape(TEXT_PROJECTION) else {
         return Ok(None);
     };
     let encoder = match &options.text_config {
         Some(path) => Some(read_bert_config(path)?),
-        None => infer_bert(weights),
+        None => match recorded.and_then(|clip| clip.text.as_ref()) {
+            Some(text) => Some(text.encoder.clone()),
+            None => infer_bert(weights),
+        },
     };
     let Some(mut encoder) = encoder else {
         return Ok(None);

@@ -1,13 +1,14 @@
 //! Weights and configurations on disk: our model folders, the authors' checkpoints, Hugging Face's text encoders.
 //!
 //! - [`Model`]: a folder with `config.json`, `model.safetensors` and `vocab.txt`; read and written.
-//! - [`import`]: an official `.pth`, or an encoder's `.safetensors`, to a [`Model`].
+//! - [`import`]: an official `.pth`, CT-CLIP's `.pt`, or an encoder's `.safetensors`, to a [`Model`].
 //! - [`export`]: a [`Model`] to `.safetensors` in the official names.
 //! - [`load_bert`]: a text encoder from a Hugging Face folder.
 //!
 //! Nobody else knows foreign names. A load reports every missing, unknown and misshapen tensor at once.
 
 mod apply;
+mod ct_clip;
 mod folder;
 mod huggingface;
 mod import;

@@ -18,8 +18,9 @@ use std::path::Path;
 use safetensors::Dtype;
 
 use super::apply::{self, Layout, OwnedTensor, Placement};
+use super::ct_clip;
 use super::folder::Model;
-use super::huggingface;
+use super::huggingface::{self, norm};
 use super::weights::Weights;
 use crate::error::{Error, Result};
 
@@ -28,6 +29,10 @@ pub(crate) const CODEBOOK: &str = "visual_transformer.vq._codebook.";
 pub(crate) const TEXT: &str = "text_transformer.";
 pub(crate) const IMAGE_PROJECTION: &str = "to_visual_latent.weight";
 pub(crate) const TEXT_PROJECTION: &str = "to_text_latent.weight";
+
+/// Where an export keeps the configuration of the model, which shapes do not tell of every network: a key of the file's
+/// metadata.
+pub(crate) const CONFIG: &str = "dcformer.clip";
 
 /// What data-parallel training puts before every name.
 const PARALLEL: &str = "module.";
@@ -47,7 +52,8 @@ pub enum Duplicates {
     Write,
 }
 
-/// Writes the weights of a model to `.safetensors` in the official names.
+/// Writes the weights of a model to `.safetensors` in the official names; the file's metadata hold the configuration of
+/// the model.
 ///
 /// # Errors
 /// [`Error::Write`], [`Error::Safetensors`]
@@ -56,7 +62,11 @@ pub fn export(model: &Model, path: &Path, duplicates: Duplicates) -> Result<()> 
     if duplicates == Duplicates::Write {
         complete(&mut tensors);
     }
-    apply::write_safetensors(&tensors, path)
+    let config = serde_json::to_string(&model.config.clip).map_err(|source| Error::Json {
+        path: path.to_owned(),
+        source,
+    })?;
+    apply::write_safetensors(&tensors, &[(CONFIG, &config)], path)
 }
 
 /// Adds what [`Duplicates::Write`] says.
@@ -153,6 +163,8 @@ pub(super) fn is_text(name: &str) -> bool {
 pub(crate) fn name(path: &[&str]) -> Placement {
     match path {
         ["image", "encoder", "Dcformer", rest @ ..] => prefixed(ENCODER, dcformer(rest)),
+        ["image", "encoder", "Ctvit", rest @ ..] => prefixed(ct_clip::PREFIX, ct_clip::name(rest)),
+        ["image", "encoder", _network, rest @ ..] => prefixed(ENCODER, as_in_pytorch(rest)),
         ["image", "quantizer", field] => same(format!("{CODEBOOK}{}", codebook(field))),
         ["image", "projection", "weight"] => transposed(IMAGE_PROJECTION.to_owned()),
         ["text", "projection", "weight"] => transposed(TEXT_PROJECTION.to_owned()),
@@ -161,6 +173,19 @@ pub(crate) fn name(path: &[&str]) -> Placement {
         ["logit_scale", "bias"] => same("logit_bias".to_owned()),
         _ => no_name(path),
     }
+}
+
+/// The name of a parameter of a network of which no weights were published: its path, in PyTorch's words.
+fn as_in_pytorch(path: &[&str]) -> Placement {
+    let [before @ .., field] = path else {
+        no_name(path)
+    };
+    let field = match *field {
+        "gamma" => "weight",
+        "beta" => "bias",
+        other => other,
+    };
+    linear([before, &[field]].concat().join("."), field)
 }
 
 /// The name of a parameter of a [`DcformerEncoder`](crate::models::DcformerEncoder) within the encoder.
@@ -173,6 +198,10 @@ fn dcformer(path: &[&str]) -> Placement {
         ["stages", index, "blocks", number, rest @ ..] => {
             prefixed(&format!("s{}.{number}.", stage(index)), block(rest))
         }
+        ["stages", index, "attention_blocks", number, rest @ ..] => prefixed(
+            &format!("s{}.{number}.", stage(index)),
+            attention_block(rest),
+        ),
         _ => no_name(path),
     }
 }
@@ -187,16 +216,36 @@ fn block(path: &[&str]) -> Placement {
     }
 }
 
+/// The published code has this block and no weights of it; the names follow those of its other blocks.
+fn attention_block(path: &[&str]) -> Placement {
+    match path {
+        ["position_1", axis, field] => same(format!("cpe1.{}.{field}", branch(axis))),
+        ["position_2", axis, field] => same(format!("cpe2.{}.{field}", branch(axis))),
+        ["norm_1", field] => norm("norm1", field),
+        ["norm_2", field] => norm("norm2", field),
+        ["attention", "qkv", field] => linear(format!("attn.qkv.{field}"), field),
+        ["attention", "output", field] => linear(format!("attn.proj.{field}"), field),
+        ["mlp", "expand", field] => linear(format!("mlp.mlp.0.{field}"), field),
+        ["mlp", "contract", field] => linear(format!("mlp.mlp.3.{field}"), field),
+        _ => no_name(path),
+    }
+}
+
+/// The branch of a decomposed convolution along an axis (P2).
+fn branch(axis: &str) -> &'static str {
+    match axis {
+        "height" => "c1",
+        "width" => "c2",
+        "depth" => "c3",
+        _ => no_name(&[axis]),
+    }
+}
+
 fn decomposed(path: &[&str]) -> Placement {
     let [axis, rest @ ..] = path else {
         no_name(path)
     };
-    let branch = match *axis {
-        "height" => "c1",
-        "width" => "c2",
-        "depth" => "c3",
-        _ => no_name(path),
-    };
+    let branch = branch(axis);
     let field = match rest {
         ["weight"] => "0.weight",
         ["bias"] => "0.bias",

@@ -1,6 +1,6 @@
 //! `.safetensors` files: the header at once, a tensor when it is asked for, so that no file lies in memory as a whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -33,10 +33,24 @@ impl Part {
         file.seek(SeekFrom::Start(self.start))?;
         read_exactly(&mut file, self.length)
     }
+
+    /// No bytes, for tests that look at shapes.
+    #[cfg(test)]
+    pub(crate) fn empty() -> Self {
+        let file = tempfile::tempfile().expect("a temporary file");
+        Self {
+            file: Arc::new(Mutex::new(file)),
+            start: 0,
+            length: 0,
+        }
+    }
 }
 
-/// The tensors of a file. Its header is held against its size, so no tensor is larger than the file.
-pub(crate) fn read(path: &Path) -> Result<BTreeMap<String, StoredTensor>> {
+/// Tensors by name, and what else a file's header says.
+type Contents = (BTreeMap<String, StoredTensor>, HashMap<String, String>);
+
+/// The tensors of a file and its metadata. Its header is held against its size, so no tensor is larger than the file.
+pub(crate) fn read(path: &Path) -> Result<Contents> {
     let read_error = |source| Error::Read {
         path: path.to_owned(),
         source,
@@ -69,11 +83,11 @@ pub(crate) fn read(path: &Path) -> Result<BTreeMap<String, StoredTensor>> {
             }),
         }
     };
-    let tensors = metadata.tensors();
-    Ok(tensors
-        .into_iter()
-        .map(|(name, info)| (name, stored(info)))
-        .collect())
+    let tensors = metadata.tensors().into_iter();
+    Ok((
+        tensors.map(|(name, info)| (name, stored(info))).collect(),
+        metadata.metadata().clone().unwrap_or_default(),
+    ))
 }
 
 /// Where the tensors begin, and what the header says of them.

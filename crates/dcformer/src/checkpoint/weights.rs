@@ -1,6 +1,6 @@
 //! A file of named tensors, whatever its format, decoded one tensor at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
@@ -13,6 +13,8 @@ use crate::error::{Error, Result};
 pub(crate) struct Weights {
     pub(crate) path: PathBuf,
     pub(crate) tensors: BTreeMap<String, StoredTensor>,
+    /// What the file says about itself, in words.
+    pub(crate) metadata: HashMap<String, String>,
 }
 
 /// A tensor that was found and not yet read.
@@ -47,9 +49,9 @@ impl Weights {
     /// Opens a `.safetensors` file or a PyTorch checkpoint.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let extension = path.extension().and_then(|extension| extension.to_str());
-        let tensors = match extension.map(str::to_ascii_lowercase).as_deref() {
+        let (tensors, metadata) = match extension.map(str::to_ascii_lowercase).as_deref() {
             Some("safetensors") => tensor_file::read(path)?,
-            Some("pth" | "pt" | "bin" | "ckpt") => pickle::read(path)?,
+            Some("pth" | "pt" | "bin" | "ckpt") => (pickle::read(path)?, HashMap::new()),
             _ => {
                 return Err(Error::UnknownWeightsFile {
                     path: path.to_owned(),
@@ -59,6 +61,7 @@ impl Weights {
         Ok(Self {
             path: path.to_owned(),
             tensors,
+            metadata,
         })
     }
 

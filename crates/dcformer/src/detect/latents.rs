@@ -125,7 +125,7 @@ impl PromptLatents {
             ("key".to_owned(), hash(key.hash)),
             ("checksum".to_owned(), hash(checksum(&present, &absent))),
         ]);
-        write_safetensors(&tensors, path)
+        write_safetensors(&tensors, &[], path)
     }
 }
 

@@ -8,8 +8,11 @@ use std::collections::HashMap;
 use burn::module::{Module, Param};
 use burn::nn::{Dropout, DropoutConfig, Initializer, Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use dcformer_kernels::{layer_norm, mlp, packed_attention};
+use dcformer_kernels::packed_attention;
 use serde::{Deserialize, Serialize};
+
+use super::layer_norm::LayerNorm;
+use super::mlp::{self, bias_of};
 
 /// Standard deviation of fresh embeddings (`initializer_range` of the published models); a norm follows them.
 const EMBEDDING_DEVIATION: f64 = 0.02;
@@ -250,7 +253,7 @@ impl Embeddings {
             word: table(config.vocab_size),
             position: table(config.max_position_embeddings),
             token_type: table(config.type_vocab_size),
-            norm: LayerNorm::new(config, device),
+            norm: LayerNorm::new(config.hidden_size, config.layer_norm_eps, device),
             dropout: DropoutConfig::new(config.hidden_dropout_prob).init(),
         }
     }
@@ -302,10 +305,10 @@ impl Layer {
             key: linear(hidden, hidden, device),
             value: linear(hidden, hidden, device),
             attention_output: linear(hidden, hidden, device),
-            attention_norm: LayerNorm::new(config, device),
+            attention_norm: LayerNorm::new(config.hidden_size, config.layer_norm_eps, device),
             expand: linear(hidden, wide, device),
             contract: linear(wide, hidden, device),
-            output_norm: LayerNorm::new(config, device),
+            output_norm: LayerNorm::new(config.hidden_size, config.layer_norm_eps, device),
             dropout: DropoutConfig::new(config.hidden_dropout_prob).init(),
             heads: config.num_attention_heads,
         }
@@ -341,36 +344,9 @@ impl Layer {
             .dropout
             .forward(self.attention_output.forward(attended));
         let x = self.attention_norm.forward(x + attended);
-        let hidden = mlp(
-            x.clone(),
-            self.expand.weight.val(),
-            bias_of(&self.expand),
-            self.contract.weight.val(),
-            bias_of(&self.contract),
-        );
+        let contract = (self.contract.weight.val(), bias_of(&self.contract));
+        let hidden = mlp::through(x.clone(), &self.expand, contract.0, contract.1);
         self.output_norm.forward(x + self.dropout.forward(hidden))
-    }
-}
-
-/// Normalises each token over its features.
-#[derive(Module, Debug)]
-struct LayerNorm {
-    gamma: Param<Tensor<1>>,
-    beta: Param<Tensor<1>>,
-    epsilon: f64,
-}
-
-impl LayerNorm {
-    fn new(config: &BertConfig, device: &Device) -> Self {
-        Self {
-            gamma: Initializer::Ones.init([config.hidden_size], device),
-            beta: Initializer::Zeros.init([config.hidden_size], device),
-            epsilon: config.layer_norm_eps,
-        }
-    }
-
-    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        layer_norm(x, self.gamma.val(), self.beta.val(), self.epsilon)
     }
 }
 
@@ -387,10 +363,6 @@ fn linear(inputs: usize, outputs: usize, device: &Device) -> Linear {
         .init(device);
     linear.bias = Some(Initializer::Zeros.init([outputs], device));
     linear
-}
-
-fn bias_of(linear: &Linear) -> Tensor<1> {
-    linear.bias.as_ref().expect("built with a bias").val()
 }
 
 #[cfg(test)]

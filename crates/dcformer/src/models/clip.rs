@@ -5,16 +5,19 @@
 //! text:  BERT -> [CLS] -> projection -> unit length
 //! ```
 
+use std::fmt;
+
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::batch_norm::Statistics;
 use super::bert::{Bert, BertConfig, TextBatch, indices};
-use super::dcformer::{DcformerEncoder, DcformerEncoderConfig};
-use super::decomposed::Statistics;
+use super::encoder::{Encoder, ImageEncoder, ImageEncoderConfig};
 use super::quantizer::{VectorQuantizer, VectorQuantizerConfig};
 use super::similarity::{LogitScale, Temperature, unit_rows};
+use crate::complexity::Shape3;
 use crate::error::{Error, Result};
 
 /// Length of a latent (paper section 3).
@@ -94,7 +97,40 @@ impl ImageTowerConfig {
                 .projection
                 .as_ref()
                 .map(|projection| projection.init(device)),
-            reduction: self.reduction,
+            config: self.clone(),
+        }
+    }
+
+    /// Chooses how grids become vectors, and fits the projection to those of volumes of this size.
+    ///
+    /// # Errors
+    /// [`Error::VolumeSize`] if the encoder cannot take such volumes.
+    pub fn reduce(&mut self, reduction: Reduction, volume: Shape3) -> Result<()> {
+        let grid = self.encoder.grid(volume)?;
+        self.reduction = reduction;
+        if let Some(projection) = &mut self.projection {
+            projection.inputs = reduction.values(grid, self.encoder.features());
+        }
+        Ok(())
+    }
+
+    /// Refuses volumes of a size that the encoder or the projection cannot take.
+    ///
+    /// # Errors
+    /// [`Error::VolumeSize`]
+    pub fn check_volume(&self, volume: Shape3) -> Result<()> {
+        let grid = self.encoder.grid(volume)?;
+        let found = self.reduction.values(grid, self.encoder.features());
+        match self.projection {
+            Some(ProjectionConfig { inputs, .. }) if inputs != found => Err(Error::VolumeSize {
+                network: "the projection to latents",
+                found: volume,
+                expected: format!(
+                    "a size whose {} has {inputs} values, as those of training had; this one has {found}",
+                    self.reduction
+                ),
+            }),
+            _ => Ok(()),
         }
     }
 }
@@ -140,61 +176,6 @@ impl TextTowerConfig {
     }
 }
 
-/// Which image encoder, of which size.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "network", rename_all = "snake_case")]
-pub enum ImageEncoderConfig {
-    /// [`DcformerEncoder`]
-    Dcformer(DcformerEncoderConfig),
-}
-
-impl ImageEncoderConfig {
-    /// Channels of the features.
-    pub fn features(&self) -> usize {
-        match self {
-            Self::Dcformer(config) => config.features(),
-        }
-    }
-
-    /// Builds the encoder with fresh weights on `device`.
-    pub fn init(&self, device: &Device) -> ImageEncoder {
-        match self {
-            Self::Dcformer(config) => ImageEncoder::Dcformer(config.init(device)),
-        }
-    }
-}
-
-/// An image encoder.
-#[derive(Module, Debug)]
-pub enum ImageEncoder {
-    /// The paper's.
-    Dcformer(DcformerEncoder),
-}
-
-impl ImageEncoder {
-    /// Features of a volume.
-    ///
-    /// # Shapes
-    /// - `volume`: `[batch, 1, depth, height, width]`
-    /// - output: `[batch, depth, height, width, channels]` of the encoder's last grid
-    pub fn forward(&self, volume: Tensor<5>, statistics: Statistics) -> Tensor<5> {
-        match self {
-            Self::Dcformer(encoder) => encoder.forward(volume, statistics),
-        }
-    }
-
-    /// Features after each stage, finest first; the last are those of [`forward`](Self::forward).
-    ///
-    /// # Shapes
-    /// - `volume`: `[batch, 1, depth, height, width]`
-    /// - outputs: `[batch, depth, height, width, channels]` of each grid
-    pub fn forward_stages(&self, volume: Tensor<5>, statistics: Statistics) -> Vec<Tensor<5>> {
-        match self {
-            Self::Dcformer(encoder) => encoder.forward_stages(volume, statistics),
-        }
-    }
-}
-
 /// From a grid of features to one vector.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -208,7 +189,27 @@ pub enum Reduction {
     None,
 }
 
+impl fmt::Display for Reduction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Channel => "mean over the grid",
+            Self::Depth => "mean over depth",
+            Self::None => "grid of features",
+        })
+    }
+}
+
 impl Reduction {
+    /// Values that a grid of features becomes.
+    pub const fn values(self, grid: Shape3, channels: usize) -> usize {
+        let positions = match self {
+            Self::Channel => 1,
+            Self::Depth => grid.height * grid.width,
+            Self::None => grid.voxels(),
+        };
+        positions * channels
+    }
+
     /// # Shapes
     /// - `x`: `[batch, depth, height, width, channels]`; output: `[batch, values]`
     pub fn forward(self, x: Tensor<5>) -> Tensor<2> {
@@ -231,7 +232,7 @@ pub struct ImageTower {
     quantizer: Option<VectorQuantizer>,
     projection: Option<Linear>,
     #[module(skip)]
-    reduction: Reduction,
+    config: ImageTowerConfig,
 }
 
 impl ImageTower {
@@ -243,7 +244,10 @@ impl ImageTower {
     /// Features before quantizer, reduction and projection.
     ///
     /// # Shapes
-    /// As [`ImageEncoder::forward`].
+    /// As [`Encoder::forward`].
+    ///
+    /// # Panics
+    /// If the volume is of a size that [`check_volume`](Self::check_volume) refuses.
     pub fn features(&self, volume: Tensor<5>, statistics: Statistics) -> Tensor<5> {
         self.encoder.forward(volume, statistics)
     }
@@ -251,20 +255,39 @@ impl ImageTower {
     /// From features to latent; `None` if the model has no projection.
     ///
     /// # Shapes
-    /// - `features`: as [`ImageEncoder::forward`]'s output; output: `[batch, latent]`, rows of unit length
+    /// - `features`: as [`Encoder::forward`]'s output; output: `[batch, latent]`, rows of unit length
     ///
     /// # Panics
     /// If the reduced features are not as long as the projection's inputs: a volume of another size than the projection
     /// was made for, where the reduction flattens.
     pub fn latent(&self, features: Tensor<5>) -> Option<Tensor<2>> {
         let projection = self.projection.as_ref()?;
-        let tokens = match &self.quantizer {
+        let reduced = self.config.reduction.forward(self.quantized(features));
+        Some(unit_rows(projection.forward(reduced)))
+    }
+
+    /// Every feature replaced by its code, if the model has a quantizer.
+    ///
+    /// # Shapes
+    /// As [`Encoder::forward`]'s output.
+    pub fn quantized(&self, features: Tensor<5>) -> Tensor<5> {
+        match &self.quantizer {
             Some(quantizer) => quantizer.forward(features),
             None => features,
-        };
-        Some(unit_rows(
-            projection.forward(self.reduction.forward(tokens)),
-        ))
+        }
+    }
+
+    /// Refuses volumes, `[batch, 1, depth, height, width]`, of a size that the tower cannot take.
+    ///
+    /// # Errors
+    /// [`Error::VolumeSize`]
+    pub fn check_volume(&self, volumes: [usize; 5]) -> Result<()> {
+        let [_, _, depth, height, width] = volumes;
+        self.config.check_volume(Shape3 {
+            depth,
+            height,
+            width,
+        })
     }
 
     /// Starts the projection from features of some volumes, so that their latents differ from the first step on: channels
@@ -276,14 +299,14 @@ impl ImageTower {
     /// ```
     ///
     /// # Shapes
-    /// - `features`: as [`ImageEncoder::forward`]'s output, of at least two volumes
+    /// - `features`: as [`Encoder::forward`]'s output, of at least two volumes
     pub(crate) fn spread_latents(&mut self, features: Tensor<5>) {
         /// Added to the variance of a feature, relative to the mean variance: a constant feature stays finite.
         const FLOOR: f64 = 1e-3;
         let Some(projection) = &mut self.projection else {
             return;
         };
-        let reduced = self.reduction.forward(features);
+        let reduced = self.config.reduction.forward(features);
         let (variance, mean) = reduced.var_mean_bias(0);
         let floor = variance.clone().mean().unsqueeze_dim(0) * FLOOR;
         let weight = (variance + floor).sqrt().recip();
@@ -301,6 +324,7 @@ impl ImageTower {
     #[must_use]
     pub fn without_quantizer(mut self) -> Self {
         self.quantizer = None;
+        self.config.quantizer = None;
         self
     }
 }
@@ -355,10 +379,7 @@ impl Clip {
     /// - `volume`: `[batch, 1, depth, height, width]`; output: `[batch, latent]`, rows of unit length
     ///
     /// # Errors
-    /// [`Error::MissingPart`] if the model is a bare encoder.
-    ///
-    /// # Panics
-    /// As [`ImageTower::latent`].
+    /// [`Error::MissingPart`] if the model is a bare encoder, [`Error::VolumeSize`] if it cannot take such volumes.
     pub fn encode_image(&self, volume: Tensor<5>) -> Result<Tensor<2>> {
         self.encode_image_with(volume, Statistics::ByDevice)
     }
@@ -372,6 +393,7 @@ impl Clip {
         volume: Tensor<5>,
         statistics: Statistics,
     ) -> Result<Tensor<2>> {
+        self.image.check_volume(volume.dims())?;
         let features = self.image.features(volume, statistics);
         self.image.latent(features).ok_or(Error::MissingPart {
             part: "projection to latents",
@@ -407,6 +429,7 @@ mod tests {
     use burn::tensor::TensorData;
 
     use super::*;
+    use crate::models::DcformerEncoderConfig;
 
     #[test]
     fn reductions_keep_the_order_depth_height_width_channels() {

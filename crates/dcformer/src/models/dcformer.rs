@@ -6,24 +6,32 @@
 //! Features are channels-last, `[batch, depth, height, width, channels]`, from the stem on. Differences from the paper's
 //! text: P1 (kernel lengths), P2 (axis order of the authors' code).
 
+mod attention_block;
+
 use burn::module::{Module, Param};
 use burn::nn::{Initializer, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
-use dcformer_kernels::{MixerMlp, StemWeights, gelu, mixer_mlp, mlp, pool_project, stem};
+use dcformer_kernels::{MixerMlp, StemWeights, gelu, mixer_mlp, pool_project, stem};
 use serde::{Deserialize, Serialize};
 
+use self::attention_block::AttentionBlock;
+use super::attention::AttentionScale;
+use super::batch_norm::Statistics;
 use super::cache::Cache;
-use super::decomposed::{DecomposedConv, Folded, Statistics};
+use super::decomposed::{DecomposedConv, Folded};
+use super::encoder::{
+    Encoder, EncoderConfig, MOST, MOST_LAYERS, Variant, channels_last, check_size,
+};
+use super::mlp::{self, EXPANSION, Mlp, Scaled, bias_of};
+use crate::complexity::{Bias, Cost, Shape3};
 use crate::error::{Error, Result};
 
 /// Taps of the first convolution of the stem, and its stride.
 const STEM_TAPS: usize = 7;
-const STEM_STRIDE: usize = 4;
+pub(super) const STEM_STRIDE: usize = 4;
 /// The convolutions of the stem that follow it: how many, and their taps.
 const STEM_REFINEMENTS: usize = 3;
 const STEM_REFINEMENT_TAPS: usize = 3;
-/// Width of the MLP's hidden layer, in channels of the block.
-const EXPANSION: usize = 4;
 /// Scale of a fresh residual branch in the authors' code: a new network starts close to the identity.
 pub const AUTHORS_LAYER_SCALE: f64 = 1e-6;
 
@@ -38,6 +46,12 @@ pub struct DcformerEncoderConfig {
     /// Taps of each stage's mixers, odd. The authors' code has 13, 11, 9, 7; the paper's text says 7 (P1).
     #[serde(default = "authors_kernels")]
     pub kernels: [usize; 4],
+    /// What each stage's blocks mix tokens with.
+    #[serde(default)]
+    pub mixers: [Mixer; 4],
+    /// What the logits of attention are multiplied by, where blocks mix with it.
+    #[serde(default)]
+    pub attention_scale: AttentionScale,
     /// What follows each convolution of the stem.
     #[serde(default)]
     pub stem_activation: StemActivation,
@@ -45,6 +59,17 @@ pub struct DcformerEncoderConfig {
     /// short runs start nearer to 1.
     #[serde(default = "authors_layer_scale")]
     pub layer_scale: f64,
+}
+
+/// What a block mixes tokens with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mixer {
+    /// A depthwise decomposed convolution.
+    #[default]
+    Convolution,
+    /// Self-attention between position encodings.
+    Attention,
 }
 
 /// What follows each convolution of the stem.
@@ -66,26 +91,15 @@ const fn authors_kernels() -> [usize; 4] {
     [13, 11, 9, 7]
 }
 
-/// A named size and its constructor.
-type Preset = (&'static str, fn() -> DcformerEncoderConfig);
-
 impl DcformerEncoderConfig {
-    /// The presets by name, smallest first.
-    pub const VARIANTS: [Preset; 6] = [
-        ("nano", Self::nano),
-        ("naive", Self::naive),
-        ("tiny", Self::tiny),
-        ("small", Self::small),
-        ("base", Self::base),
-        ("large", Self::large),
-    ];
-
     /// An encoder of these widths and depths with the authors' kernels.
     pub fn new(channels: [usize; 5], blocks: [usize; 4]) -> Self {
         Self {
             channels,
             blocks,
             kernels: authors_kernels(),
+            mixers: [Mixer::Convolution; 4],
+            attention_scale: AttentionScale::Divided,
             stem_activation: StemActivation::None,
             layer_scale: AUTHORS_LAYER_SCALE,
         }
@@ -107,9 +121,20 @@ impl DcformerEncoderConfig {
     }
 
     /// 18.2 M parameters: the published code's `small`, of which the follow-up project released weights. The paper's
-    /// own has attention in its last stages.
+    /// own is [`small_paper`](Self::small_paper).
     pub fn small() -> Self {
         Self::new([64, 96, 192, 384, 768], [2, 3, 6, 2])
+    }
+
+    /// 26.5 M parameters (paper table 2, there with the projection: 26.86 M): attention in the last two stages, 7 taps in
+    /// the others (P7). No weights of it were published.
+    pub fn small_paper() -> Self {
+        use Mixer::{Attention, Convolution};
+        Self {
+            kernels: [7; 4],
+            mixers: [Convolution, Convolution, Attention, Attention],
+            ..Self::small()
+        }
     }
 
     /// 33.9 M parameters (the follow-up project's code).
@@ -121,54 +146,105 @@ impl DcformerEncoderConfig {
     pub fn large() -> Self {
         Self::new([64, 256, 512, 1024, 2048], [2, 6, 12, 2])
     }
+}
 
-    /// The preset called `name`.
-    ///
-    /// # Errors
-    /// [`Error::UnknownName`] if there is none.
-    pub fn variant(name: &str) -> Result<Self> {
-        Self::VARIANTS
-            .iter()
-            .find(|(variant, _)| *variant == name)
-            .map(|(_, preset)| preset())
-            .ok_or_else(|| Error::UnknownName {
-                what: "variant of dcformer",
-                found: name.to_owned(),
-                expected: Self::VARIANTS.map(|(variant, _)| variant).join(", "),
-            })
-    }
+impl EncoderConfig for DcformerEncoderConfig {
+    type Encoder = DcformerEncoder;
 
-    /// The name of the preset with these sizes, if it is one.
-    pub fn variant_name(&self) -> Option<&'static str> {
-        Self::VARIANTS
-            .iter()
-            .find(|(_, preset)| preset() == *self)
-            .map(|(variant, _)| *variant)
-    }
+    const NETWORK: &'static str = "dcformer";
 
-    /// Channels of the features.
-    pub fn features(&self) -> usize {
+    const VARIANTS: &'static [Variant<Self>] = &[
+        ("nano", Self::nano),
+        ("naive", Self::naive),
+        ("tiny", Self::tiny),
+        ("small", Self::small),
+        ("small-paper", Self::small_paper),
+        ("base", Self::base),
+        ("large", Self::large),
+    ];
+
+    const STATED_WITH_PROJECTION: bool = true;
+
+    fn features(&self) -> usize {
         self.channels[4]
     }
 
-    /// Builds the encoder with fresh weights on `device`.
-    pub fn init(&self, device: &Device) -> DcformerEncoder {
-        let stages = (0..4)
-            .map(|stage| {
-                let widths = [self.channels[stage], self.channels[stage + 1]];
-                Stage::new(
-                    widths,
-                    self.blocks[stage],
-                    self.kernels[stage],
-                    self.layer_scale,
-                    device,
-                )
+    fn check(&self) -> Result<()> {
+        for channels in self.channels {
+            check_size(Self::NETWORK, "channels", channels, MOST)?;
+        }
+        for blocks in self.blocks {
+            check_size(Self::NETWORK, "blocks", blocks, MOST_LAYERS)?;
+        }
+        let wrong = |field, found: String, expected: &str| {
+            Err(Error::NetworkField {
+                network: Self::NETWORK,
+                field,
+                found,
+                expected: expected.to_owned(),
             })
-            .collect();
+        };
+        for taps in self.kernels {
+            check_size(Self::NETWORK, "kernels", taps, MOST)?;
+            if taps % 2 == 0 {
+                return wrong("kernels", taps.to_string(), "an odd number of taps");
+            }
+        }
+        for (mixer, channels) in self.mixers.iter().zip(&self.channels[1..]) {
+            if *mixer == Mixer::Attention && !channels.is_multiple_of(attention_block::HEADS) {
+                let expected = "a multiple of 8, the heads, in stages with attention";
+                return wrong("channels", channels.to_string(), expected);
+            }
+        }
+        Ok(())
+    }
+
+    fn grid(&self, volume: Shape3) -> Result<Shape3> {
+        Ok((0..4).fold(volume.strided(STEM_STRIDE), |grid, _stage| grid.strided(2)))
+    }
+
+    fn cost(&self, volume: Shape3) -> Cost {
+        let mut cost = Cost::default();
+        let mut grid = volume.strided(STEM_STRIDE);
+        cost.part("stem", Stem::cost(self.channels[0], grid.voxels()));
+        for stage in 0..4 {
+            grid = grid.strided(2);
+            cost.part(
+                format!("stages.{stage}"),
+                self.stage_cost(stage, grid.voxels()),
+            );
+        }
+        cost
+    }
+
+    fn init(&self, device: &Device) -> DcformerEncoder {
         DcformerEncoder {
             stem: Stem::new(self.channels[0], self.stem_activation, device),
-            stages,
+            stages: (0..4)
+                .map(|stage| Stage::new(self, stage, device))
+                .collect(),
         }
+    }
+}
+
+impl DcformerEncoderConfig {
+    fn stage_cost(&self, stage: usize, positions: usize) -> Cost {
+        let mut cost = Cost::default();
+        let [inputs, channels] = [self.channels[stage], self.channels[stage + 1]];
+        cost.linear("projection", [inputs, channels], positions, Bias::Without);
+        for block in 0..self.blocks[stage] {
+            match self.mixers[stage] {
+                Mixer::Convolution => cost.part(
+                    format!("blocks.{block}"),
+                    Block::cost(channels, self.kernels[stage], positions),
+                ),
+                Mixer::Attention => cost.part(
+                    format!("attention_blocks.{block}"),
+                    AttentionBlock::cost(channels, positions),
+                ),
+            }
+        }
+        cost
     }
 }
 
@@ -179,55 +255,52 @@ pub struct DcformerEncoder {
     stages: Vec<Stage>,
 }
 
-impl DcformerEncoder {
-    /// Features of the last stage.
-    ///
+impl Encoder for DcformerEncoder {
     /// # Shapes
     /// - `volume`: `[batch, 1, depth, height, width]`
-    /// - output: `[batch, depth / 64, height / 64, width / 64, channels[4]]`, sizes rounded up at every stride
-    pub fn forward(&self, volume: Tensor<5>, statistics: Statistics) -> Tensor<5> {
-        if !self.stem.convs[0].uses_running(&volume, statistics) {
-            let stem = self.stem.forward(volume, statistics);
-            return self
-                .stages
-                .iter()
-                .fold(stem, |x, stage| stage.forward(x, statistics));
+    /// - features `i`: `[batch, depth / 2^(i + 2), height / 2^(i + 2), width / 2^(i + 2), channels[i]]`, sizes rounded up
+    ///   at every stride; the stem's first
+    fn forward_watched(
+        &self,
+        volume: Tensor<5>,
+        statistics: Statistics,
+        after_stage: &mut dyn FnMut(&Tensor<5>),
+    ) -> Tensor<5> {
+        let stem = self.stem.forward(volume, statistics);
+        after_stage(&stem);
+        self.stages.iter().fold(stem, |x, stage| {
+            let x = stage.forward(x, statistics);
+            after_stage(&x);
+            x
+        })
+    }
+
+    fn forward(&self, volume: Tensor<5>, statistics: Statistics) -> Tensor<5> {
+        if !self.stem.uses_running(&volume, statistics) {
+            return self.forward_watched(volume, statistics, &mut |_| ());
         }
         // With norms that are constants, what lies between the layers need not exist.
         let [first, rest @ ..] = &self.stages[..] else {
             unreachable!("an encoder has four stages")
         };
-        let entered = self.stem.forward_into(volume, first);
+        let entered = self
+            .stem
+            .forward_into(volume, projection_matrix(&first.projection));
         rest.iter()
             .fold(first.mix(entered), |x, stage| stage.mix(stage.enter(x)))
-    }
-
-    /// Features after the stem and after each stage, finest first.
-    ///
-    /// Tests compare these one by one with the authors' code; segmentation heads use them as a pyramid.
-    ///
-    /// # Shapes
-    /// - `volume`: `[batch, 1, depth, height, width]`
-    /// - output `i`: `[batch, depth / 2^(i + 2), height / 2^(i + 2), width / 2^(i + 2), channels[i]]`, rounded up
-    pub fn forward_stages(&self, volume: Tensor<5>, statistics: Statistics) -> Vec<Tensor<5>> {
-        let mut features = vec![self.stem.forward(volume, statistics)];
-        for (index, stage) in self.stages.iter().enumerate() {
-            features.push(stage.forward(features[index].clone(), statistics));
-        }
-        features
     }
 }
 
 /// Volume to tokens: a quarter of each axis.
 #[derive(Module, Debug)]
-struct Stem {
+pub(super) struct Stem {
     convs: Vec<DecomposedConv>,
     #[module(skip)]
     activation: StemActivation,
 }
 
 impl Stem {
-    fn new(channels: usize, activation: StemActivation, device: &Device) -> Self {
+    pub(super) fn new(channels: usize, activation: StemActivation, device: &Device) -> Self {
         let patch = DecomposedConv::dense([1, channels], STEM_TAPS, STEM_STRIDE, device);
         let refinement =
             || DecomposedConv::dense([channels, channels], STEM_REFINEMENT_TAPS, 1, device);
@@ -241,7 +314,7 @@ impl Stem {
     /// # Shapes
     /// - input: `[batch, 1, depth, height, width]`
     /// - output: `[batch, ceil(depth / 4), ceil(height / 4), ceil(width / 4), channels[0]]`
-    fn forward(&self, volume: Tensor<5>, statistics: Statistics) -> Tensor<5> {
+    pub(super) fn forward(&self, volume: Tensor<5>, statistics: Statistics) -> Tensor<5> {
         self.convs.iter().fold(channels_last(volume), |x, conv| {
             let x = conv.forward(x, statistics);
             match self.activation {
@@ -251,8 +324,14 @@ impl Stem {
         })
     }
 
-    /// With the running statistics, through the pooling and the projection of the first stage.
-    fn forward_into(&self, volume: Tensor<5>, first: &Stage) -> Tensor<5> {
+    /// Whether the norms are constants for this volume, so that [`forward_into`](Self::forward_into) serves.
+    pub(super) fn uses_running(&self, volume: &Tensor<5>, statistics: Statistics) -> bool {
+        self.convs[0].uses_running(volume, statistics)
+    }
+
+    /// With the running statistics, through the pooling and the projection of the first stage, `[channels_in,
+    /// channels_out]`.
+    pub(super) fn forward_into(&self, volume: Tensor<5>, projection: Tensor<2>) -> Tensor<5> {
         let folded = |conv: &DecomposedConv| conv.folded();
         let patch = folded(&self.convs[0]);
         let refinements: Vec<_> = self.convs[1..].iter().map(folded).collect();
@@ -265,44 +344,51 @@ impl Stem {
             bias: patch.bias,
             refinements: stacked(|conv| conv.weight.clone()),
             refinement_biases: Tensor::stack(biases, 0),
-            projection: first.projection_matrix(),
+            projection,
         };
         let activate = self.activation == StemActivation::Gelu;
         stem(channels_last(volume), weights, STEM_STRIDE, activate)
     }
+
+    pub(super) fn cost(channels: usize, positions: usize) -> Cost {
+        let mut cost = Cost::default();
+        let patch = DecomposedConv::dense_cost([1, channels], STEM_TAPS, positions);
+        cost.part("convs.0", patch);
+        for index in 1..=STEM_REFINEMENTS {
+            let refinement =
+                DecomposedConv::dense_cost([channels, channels], STEM_REFINEMENT_TAPS, positions);
+            cost.part(format!("convs.{index}"), refinement);
+        }
+        cost
+    }
 }
 
-/// One channel first or last is the same memory.
-fn channels_last(volume: Tensor<5>) -> Tensor<5> {
-    let [batch, channels, depth, height, width] = volume.dims();
-    assert_eq!(channels, 1, "a volume has one channel, found {channels}");
-    volume.reshape([batch, depth, height, width, 1])
-}
-
-/// A stage: half the grid, more channels, then blocks.
+/// A stage: half the grid, more channels, then blocks of one kind.
 #[derive(Module, Debug)]
 struct Stage {
     /// `[channels_out, channels_in, 1, 1, 1]`
     projection: Param<Tensor<5>>,
     blocks: Vec<Block>,
+    attention_blocks: Vec<AttentionBlock>,
 }
 
 impl Stage {
-    fn new(
-        [inputs, outputs]: [usize; 2],
-        blocks: usize,
-        taps: usize,
-        scale: f64,
-        device: &Device,
-    ) -> Self {
-        let uniform = Initializer::KaimingUniform {
-            gain: 1.0 / 3f64.sqrt(),
-            fan_out_only: false,
+    fn new(config: &DcformerEncoderConfig, stage: usize, device: &Device) -> Self {
+        let [inputs, outputs] = [config.channels[stage], config.channels[stage + 1]];
+        let count = |mixer| {
+            if config.mixers[stage] == mixer {
+                config.blocks[stage]
+            } else {
+                0
+            }
         };
         Self {
-            projection: uniform.init_with([outputs, inputs, 1, 1, 1], Some(inputs), None, device),
-            blocks: (0..blocks)
-                .map(|_| Block::new(outputs, taps, scale, device))
+            projection: fresh_projection([inputs, outputs], device),
+            blocks: (0..count(Mixer::Convolution))
+                .map(|_| Block::new(outputs, config.kernels[stage], config.layer_scale, device))
+                .collect(),
+            attention_blocks: (0..count(Mixer::Attention))
+                .map(|_| AttentionBlock::new(outputs, config.attention_scale, device))
                 .collect(),
         }
     }
@@ -311,28 +397,44 @@ impl Stage {
     /// - input: `[batch, depth, height, width, channels_in]`
     /// - output: `[batch, ceil(depth / 2), ceil(height / 2), ceil(width / 2), channels_out]`
     fn forward(&self, x: Tensor<5>, statistics: Statistics) -> Tensor<5> {
-        let projected = self.enter(x);
-        self.blocks
+        let entered = self.enter(x);
+        let mixed = self
+            .blocks
             .iter()
-            .fold(projected, |x, block| block.forward(x, statistics))
+            .fold(entered, |x, block| block.forward(x, statistics));
+        self.attend(mixed)
     }
 
     /// Half the grid, and more channels.
     fn enter(&self, x: Tensor<5>) -> Tensor<5> {
-        pool_project(x, self.projection_matrix())
-    }
-
-    /// The pointwise convolution as a matrix product over channels: `[channels_in, channels_out]`.
-    fn projection_matrix(&self) -> Tensor<2> {
-        let weight = self.projection.val();
-        let [outputs, inputs, ..] = weight.dims();
-        weight.reshape([outputs, inputs]).transpose()
+        pool_project(x, projection_matrix(&self.projection))
     }
 
     /// The blocks with the running statistics.
     fn mix(&self, x: Tensor<5>) -> Tensor<5> {
-        self.blocks.iter().fold(x, |x, block| block.mix(x))
+        self.attend(self.blocks.iter().fold(x, |x, block| block.mix(x)))
     }
+
+    fn attend(&self, x: Tensor<5>) -> Tensor<5> {
+        let blocks = self.attention_blocks.iter();
+        blocks.fold(x, |x, block| block.forward(x))
+    }
+}
+
+/// Fresh weights of a pointwise convolution without bias, `[channels_out, channels_in, 1, 1, 1]`.
+pub(super) fn fresh_projection([inputs, outputs]: [usize; 2], device: &Device) -> Param<Tensor<5>> {
+    let uniform = Initializer::KaimingUniform {
+        gain: 1.0 / 3f64.sqrt(),
+        fan_out_only: false,
+    };
+    uniform.init_with([outputs, inputs, 1, 1, 1], Some(inputs), None, device)
+}
+
+/// A pointwise convolution as a matrix product over channels: `[channels_in, channels_out]`.
+pub(super) fn projection_matrix(projection: &Param<Tensor<5>>) -> Tensor<2> {
+    let weight = projection.val();
+    let [outputs, inputs, ..] = weight.dims();
+    weight.reshape([outputs, inputs]).transpose()
 }
 
 /// One block: `x + gamma * mlp(mixer(x))`.
@@ -344,13 +446,6 @@ struct Block {
     /// Scale of the residual branch, `[channels]`.
     gamma: Param<Tensor<1>>,
     scaled: Cache<Scaled>,
-}
-
-/// `contract` with gamma multiplied in.
-#[derive(Clone, Debug)]
-struct Scaled {
-    weight: Tensor<2>,
-    bias: Tensor<1>,
 }
 
 impl Block {
@@ -367,21 +462,9 @@ impl Block {
     /// # Shapes
     /// - input, output: `[batch, depth, height, width, channels]`
     fn forward(&self, x: Tensor<5>, statistics: Statistics) -> Tensor<5> {
-        let shape = x.dims();
-        let [batch, depth, height, width, channels] = shape;
-        let tokens = self
-            .mixer
-            .forward(x.clone(), statistics)
-            .reshape([batch * depth * height * width, channels]);
+        let mixed = self.mixer.forward(x.clone(), statistics);
         let Scaled { weight, bias } = self.scaled();
-        let residual = mlp(
-            tokens,
-            self.expand.weight.val(),
-            bias_of(&self.expand),
-            weight,
-            bias,
-        );
-        x + residual.reshape(shape)
+        x + mlp::through(mixed, &self.expand, weight, bias)
     }
 
     /// The same with the running statistics.
@@ -402,25 +485,24 @@ impl Block {
         mixer_mlp(x, weights)
     }
 
-    /// gamma scales the columns of the last matrix instead of its product: the same sum, and no pass over the grid.
+    /// `contract` with gamma multiplied in.
     fn scaled(&self) -> Scaled {
-        let scale = || {
-            let gamma = self.gamma.val();
-            Scaled {
-                weight: self.contract.weight.val() * gamma.clone().unsqueeze_dim(0),
-                bias: bias_of(&self.contract) * gamma,
-            }
-        };
+        let scale = || Scaled::new(&self.contract, self.gamma.val());
         if self.gamma.lazy_device().is_autodiff() {
             scale()
         } else {
             self.scaled.get_or(scale)
         }
     }
-}
 
-fn bias_of(linear: &Linear) -> Tensor<1> {
-    linear.bias.as_ref().expect("built with a bias").val()
+    fn cost(channels: usize, taps: usize, positions: usize) -> Cost {
+        let mut cost = Cost::default();
+        let mixer = DecomposedConv::depthwise_cost(channels, taps, positions);
+        cost.part("mixer", mixer);
+        cost.append(Mlp::cost(channels, EXPANSION * channels, positions));
+        cost.parameter("gamma", channels);
+        cost
+    }
 }
 
 #[cfg(test)]

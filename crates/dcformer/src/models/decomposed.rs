@@ -8,7 +8,7 @@
 //! network turns its input from (depth, height, width) to (height, width, depth) first, so their branches `c1`, `c2`, `c3`
 //! run along height, width and depth; here the branches carry their axis in their name (P2).
 
-use burn::module::{Flag, Module, Param};
+use burn::module::{Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor};
 use dcformer_kernels::{
@@ -16,28 +16,9 @@ use dcformer_kernels::{
     depthwise_decomposed_norm,
 };
 
-use super::buffer::Buffer;
+use super::batch_norm::{BATCH_NORM_EPSILON, BatchNorm, Statistics};
 use super::cache::Cache;
-
-/// Added to a variance before its root is taken; PyTorch's default, which the authors keep.
-pub const BATCH_NORM_EPSILON: f64 = 1e-5;
-
-/// Share of a batch in the running statistics, `running = 0.9 running + 0.1 batch`; PyTorch's default.
-pub const BATCH_NORM_MOMENTUM: f64 = 0.1;
-
-/// Which mean and variance the norms use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Statistics {
-    /// In training those of the batch, which also move the running ones; else the running ones. Training is an
-    /// autodiff device and a module that was not frozen.
-    #[default]
-    ByDevice,
-    /// Those of the batch; the running ones stay. For a forward pass that is repeated before the weights change, and
-    /// must count once.
-    Batch,
-    /// The running ones, on every device: fine-tuning with frozen statistics.
-    Running,
-}
+use crate::complexity::{Bias, Cost};
 
 /// A decomposed convolution and its three norms.
 ///
@@ -51,7 +32,6 @@ pub struct DecomposedConv {
     depth: Branch,
     #[module(skip)]
     connection: Connection,
-    training: Param<Flag>,
     folded: Cache<Folded>,
 }
 
@@ -106,7 +86,6 @@ impl DecomposedConv {
             width: Branch::new([outputs, inputs, 1, taps, 1], device),
             depth: Branch::new([outputs, inputs, 1, 1, taps], device),
             connection,
-            training: Param::from_bool(true),
             folded: Cache::default(),
         }
     }
@@ -125,11 +104,7 @@ impl DecomposedConv {
 
     /// Whether the norms are constants for this input, so that [`folded`](Self::folded) weights serve.
     pub(super) fn uses_running(&self, x: &Tensor<5>, statistics: Statistics) -> bool {
-        match statistics {
-            Statistics::ByDevice => !(x.device().is_autodiff() && self.training.is_enabled()),
-            Statistics::Batch => false,
-            Statistics::Running => true,
-        }
+        self.height.norm.uses_running(x, statistics)
     }
 
     fn forward_batch(&self, x: Tensor<5>) -> Normalized {
@@ -182,11 +157,9 @@ impl DecomposedConv {
     }
 
     fn fold(&self) -> Folded {
-        let scale: Tensor<2> = self.stack(|branch| branch.norm.scale());
-        let shift: Tensor<2> = self.stack(|branch| {
-            let norm = &branch.norm;
-            norm.beta.val() + (branch.bias.val() - norm.running_mean.value()) * norm.scale()
-        });
+        let affine = |branch: &Branch| branch.norm.affine_after_bias(branch.bias.val());
+        let scale: Tensor<2> = self.stack(|branch| affine(branch).scale);
+        let shift: Tensor<2> = self.stack(|branch| affine(branch).shift);
         Folded {
             weight: self.weight() * scale.unsqueeze_dims::<4>(&[1, 1]),
             bias: shift.sum_dim(0).squeeze_dim(0),
@@ -194,21 +167,38 @@ impl DecomposedConv {
     }
 
     fn move_running(&self, batch: &Normalized) {
-        let count = batch.count as f64;
-        // PyTorch keeps the unbiased variance; a single value has none, and its biased one is zero already.
-        let unbiased = count / (count - 1.0).max(1.0);
         for (index, branch) in self.in_kernel_order().into_iter().enumerate() {
             let row = |of: &Tensor<2>| of.clone().narrow(0, index, 1).squeeze_dim::<1>(0);
             // The kernels leave out the bias, which normalisation takes away again.
             let mean = row(&batch.mean) + branch.bias.val();
-            let variance = row(&batch.variance) * unbiased;
-            let norm = &branch.norm;
-            for (running, seen) in [(&norm.running_mean, mean), (&norm.running_var, variance)] {
-                let kept = running.value() * (1.0 - BATCH_NORM_MOMENTUM);
-                running.set(kept + seen.detach() * BATCH_NORM_MOMENTUM);
-            }
+            branch
+                .norm
+                .move_running(mean, row(&batch.variance), batch.count);
         }
         self.folded.clear();
+    }
+
+    /// What a [`dense`](Self::dense) one costs at `positions` outputs.
+    pub(super) fn dense_cost(widths: [usize; 2], taps: usize, positions: usize) -> Cost {
+        Self::cost(widths[1], positions, |cost, axis| {
+            cost.conv(axis, widths, taps, positions, Bias::With);
+        })
+    }
+
+    /// What a [`depthwise`](Self::depthwise) one costs at `positions` outputs.
+    pub(super) fn depthwise_cost(channels: usize, taps: usize, positions: usize) -> Cost {
+        Self::cost(channels, positions, |cost, axis| {
+            cost.depthwise(axis, channels, taps, positions, Bias::With);
+        })
+    }
+
+    fn cost(outputs: usize, positions: usize, branch: impl Fn(&mut Cost, &str)) -> Cost {
+        let mut cost = Cost::default();
+        for axis in ["height", "width", "depth"] {
+            branch(&mut cost, axis);
+            cost.norm(&format!("{axis}.norm"), outputs, positions);
+        }
+        cost
     }
 }
 
@@ -219,57 +209,73 @@ pub struct Branch {
     weight: Param<Tensor<5>>,
     /// `[channels_out]`. It moves the running mean and nothing else: the norm takes it away, so its gradient is zero.
     bias: Param<Tensor<1>>,
-    norm: BranchNorm,
+    norm: BatchNorm,
 }
 
 impl Branch {
     fn new(shape: [usize; 5], device: &Device) -> Self {
-        let [outputs, inputs, height, width, depth] = shape;
-        let fan_in = inputs * height * width * depth;
-        // PyTorch's default for convolutions, U(-1/sqrt(fan_in), 1/sqrt(fan_in)), for weight and bias.
-        let uniform = Initializer::KaimingUniform {
-            gain: 1.0 / 3f64.sqrt(),
-            fan_out_only: false,
-        };
+        let (weight, bias) = fresh_filters(shape, device);
         Self {
-            weight: uniform.init_with(shape, Some(fan_in), None, device),
-            bias: uniform.init_with([outputs], Some(fan_in), None, device),
-            norm: BranchNorm::new(outputs, device),
+            weight,
+            bias,
+            norm: BatchNorm::new(shape[0], device),
         }
     }
 
     /// The weight as `[taps, channels_in, channels_out]`.
     fn taps(&self) -> Tensor<3> {
-        let weight = self.weight.val();
-        let [outputs, inputs, height, width, depth] = weight.dims();
-        weight
-            .reshape([outputs, inputs, height * width * depth])
-            .permute([2, 1, 0])
+        taps_first(self.weight.val())
     }
 }
 
-/// The norm of one branch, with running statistics as PyTorch keeps them.
+/// Fresh weight and bias of a convolution, `[channels_out, channels_in, ..]` and `[channels_out]`: PyTorch's default,
+/// uniform within one over the root of the inputs of an output, for both.
+pub(super) fn fresh_filters(
+    shape: [usize; 5],
+    device: &Device,
+) -> (Param<Tensor<5>>, Param<Tensor<1>>) {
+    let uniform = Initializer::KaimingUniform {
+        gain: 1.0 / 3f64.sqrt(),
+        fan_out_only: false,
+    };
+    let fan_in = shape[1..].iter().product();
+    (
+        uniform.init_with(shape, Some(fan_in), None, device),
+        uniform.init_with([shape[0]], Some(fan_in), None, device),
+    )
+}
+
+/// A filter along one axis as `[taps, channels_in, channels_out]`.
+fn taps_first(weight: Tensor<5>) -> Tensor<3> {
+    let [outputs, inputs, height, width, depth] = weight.dims();
+    weight
+        .reshape([outputs, inputs, height * width * depth])
+        .permute([2, 1, 0])
+}
+
+/// A depthwise convolution along one axis, without a norm.
 #[derive(Module, Debug)]
-pub struct BranchNorm {
-    gamma: Param<Tensor<1>>,
-    beta: Param<Tensor<1>>,
-    running_mean: Buffer<1>,
-    /// Unbiased.
-    running_var: Buffer<1>,
+pub(super) struct AxisConv {
+    /// `[channels, 1, height, width, depth]` with one axis longer than 1 (P2).
+    weight: Param<Tensor<5>>,
+    /// `[channels]`
+    bias: Param<Tensor<1>>,
 }
 
-impl BranchNorm {
-    fn new(channels: usize, device: &Device) -> Self {
-        Self {
-            gamma: Initializer::Ones.init([channels], device),
-            beta: Initializer::Zeros.init([channels], device),
-            running_mean: Buffer::new(Tensor::zeros([channels], device)),
-            running_var: Buffer::new(Tensor::ones([channels], device)),
-        }
+impl AxisConv {
+    /// With fresh weights of this shape.
+    pub(super) fn new(shape: [usize; 5], device: &Device) -> Self {
+        let (weight, bias) = fresh_filters(shape, device);
+        Self { weight, bias }
     }
 
-    /// What a value is multiplied by when the running statistics are used.
-    fn scale(&self) -> Tensor<1> {
-        self.gamma.val() / (self.running_var.value() + BATCH_NORM_EPSILON).sqrt()
+    /// The weight as `[taps, channels]`.
+    pub(super) fn taps(&self) -> Tensor<2> {
+        taps_first(self.weight.val()).squeeze_dim(1)
+    }
+
+    /// `[channels]`
+    pub(super) fn bias(&self) -> Tensor<1> {
+        self.bias.val()
     }
 }

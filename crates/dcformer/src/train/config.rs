@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use dcformer_volume::preprocess::Preprocess;
 use serde::{Deserialize, Serialize};
 
+use crate::complexity::Shape3;
 use crate::error::{Error, Result};
 use crate::models::dcformer::StemActivation;
 use crate::models::{
-    BertConfig, ClipConfig, DcformerEncoderConfig, ImageEncoderConfig, Reduction, Temperature,
-    VectorQuantizerConfig,
+    BertConfig, ClipConfig, ImageEncoderConfig, Reduction, Temperature, VectorQuantizerConfig,
+    preset,
 };
 use crate::text::Prompts;
 
@@ -62,6 +63,19 @@ impl RunConfig {
     /// Never: every field has a TOML form.
     pub fn to_toml(&self) -> String {
         toml::to_string_pretty(self).expect("every field of a run's configuration has a TOML form")
+    }
+
+    /// The same with what was left to the network written out: what a run's folder records, and what a resumed run is
+    /// compared by.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub fn resolved(&self) -> Result<Self> {
+        self.check()?;
+        let mut config = self.clone();
+        let own = config.model.encoder()?.reduction();
+        config.model.reduction.get_or_insert(own);
+        Ok(config)
     }
 
     fn resolve_paths(&mut self, folder: &Path) {
@@ -142,7 +156,10 @@ impl RunConfig {
         }
         self.train.optimizer.check()?;
         self.preprocess.check()?;
-        self.model.encoder().map(|_| ())
+        self.model
+            .encoder()?
+            .grid(self.preprocess.shape)
+            .map(|_| ())
     }
 }
 
@@ -172,16 +189,20 @@ pub enum DataConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelChoice {
-    /// Image encoder: `dcformer`.
+    /// Image encoder, as `dcformer complexity` lists them.
     pub encoder: String,
-    /// Its size: `nano`, `naive`, `tiny`, `small`, `base`, `large`.
+    /// Its size, as there.
     pub variant: String,
-    /// What the scale of each block's residual branch starts from; absent for the authors' 1e-6.
+    /// Fields of the encoder's configuration that differ from the variant's.
+    #[serde(skip_serializing_if = "toml::Table::is_empty")]
+    pub options: toml::Table,
+    /// What the scale of each block's residual branch starts from, in networks that have one; absent for their own.
     pub layer_scale: Option<f64>,
-    /// What follows each convolution of the stem: nothing, as in the authors' code, or a GELU, as in the paper's figure.
+    /// What follows each convolution of DCFormer's stem: nothing, as in the authors' code, or a GELU, as in the paper's
+    /// figure.
     pub stem_activation: StemActivation,
-    /// From a grid of features to one vector.
-    pub reduction: Reduction,
+    /// From a grid of features to one vector; absent for what the paper does with this encoder.
+    pub reduction: Option<Reduction>,
     /// Codes of the vector quantizer that the authors' code has; absent for none, the paper's text.
     pub quantizer: Option<VectorQuantizerConfig>,
     /// Similarities to logits.
@@ -200,9 +221,10 @@ impl Default for ModelChoice {
         Self {
             encoder: "dcformer".to_owned(),
             variant: "nano".to_owned(),
+            options: toml::Table::new(),
             layer_scale: None,
             stem_activation: StemActivation::None,
-            reduction: Reduction::default(),
+            reduction: None,
             quantizer: None,
             temperature: Temperature::AUTHORS,
             spread_latents: false,
@@ -216,34 +238,40 @@ impl ModelChoice {
     /// The image encoder's configuration.
     ///
     /// # Errors
-    /// If there is no such encoder or variant.
+    /// If there is no such encoder, variant or option, or the encoder cannot be built so.
     pub fn encoder(&self) -> Result<ImageEncoderConfig> {
-        match self.encoder.as_str() {
-            "dcformer" => {
-                let mut config = DcformerEncoderConfig::variant(&self.variant)?;
-                config.layer_scale = self.layer_scale.unwrap_or(config.layer_scale);
-                config.stem_activation = self.stem_activation;
-                Ok(ImageEncoderConfig::Dcformer(config))
-            }
-            other => Err(Error::RunField {
-                field: "model.encoder",
-                found: format!("`{other}`"),
-                expected: "`dcformer`",
-            }),
+        let preset = preset(&self.encoder, Some(&self.variant))?;
+        let mut options = serde_json::Map::new();
+        if let Some(scale) = self.layer_scale {
+            options.insert("layer_scale".to_owned(), json(scale));
         }
+        if self.stem_activation != StemActivation::None {
+            options.insert("stem_activation".to_owned(), json(self.stem_activation));
+        }
+        options.extend(
+            self.options
+                .iter()
+                .map(|(key, value)| (key.clone(), json(value))),
+        );
+        preset.config.with_options(options)
     }
 
-    /// The whole network's configuration around a text encoder.
+    /// The whole network's configuration around a text encoder, for volumes of this size.
     ///
     /// # Errors
-    /// As [`encoder`](Self::encoder).
-    pub fn clip(&self, text: BertConfig) -> Result<ClipConfig> {
+    /// As [`encoder`](Self::encoder), or if the encoder cannot take such volumes.
+    pub fn clip(&self, text: BertConfig, volume: Shape3) -> Result<ClipConfig> {
         let mut config = ClipConfig::new(self.encoder()?, text);
-        config.image.reduction = self.reduction;
+        let reduction = self.reduction.unwrap_or(config.image.encoder.reduction());
+        config.image.reduce(reduction, volume)?;
         config.image.quantizer.clone_from(&self.quantizer);
         config.temperature = self.temperature;
         Ok(config)
     }
+}
+
+fn json(value: impl Serialize) -> serde_json::Value {
+    serde_json::to_value(value).expect("numbers, names and TOML values have a JSON form")
 }
 
 /// The text encoder of a run.

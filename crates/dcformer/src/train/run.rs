@@ -92,7 +92,7 @@ pub fn train(
     options: &RunOptions<'_>,
     observer: &dyn Observer,
 ) -> Result<Outcome> {
-    config.check()?;
+    let config = &config.resolved()?;
     let pairs = pairs_of(config.data.training()?, observer);
     let plan = Plan::new(config, pairs.samples.len())?;
     let held_out = held_out_pairs(config, observer)?;
@@ -202,6 +202,8 @@ fn fresh_model(config: &RunConfig, pairs: &Pairs, device: &Device) -> Result<Mod
     let device = device.clone().autodiff();
     if let Some(start) = &config.model.start {
         let mut model = Model::load(start, &device)?;
+        let image = &model.config.clip.image;
+        image.check_volume(config.preprocess.shape)?;
         model.config.preprocess = config.preprocess.clone();
         model.config.prompts = config.prompts.clone();
         model.clip = model.clip.train();
@@ -234,7 +236,7 @@ fn fresh_model(config: &RunConfig, pairs: &Pairs, device: &Device) -> Result<Mod
             (text, None, tokenizer)
         }
     };
-    let clip = config.model.clip(text)?;
+    let clip = config.model.clip(text, config.preprocess.shape)?;
     let mut model = Model::init(ModelConfig::new(clip), Some(tokenizer), &device);
     if let (Some(bert), Some(tower)) = (loaded, &mut model.clip.text) {
         tower.set_encoder(bert);

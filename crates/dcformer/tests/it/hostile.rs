@@ -180,3 +180,45 @@ fn a_configuration_that_cannot_work_is_refused_before_anything_is_built() {
         assert!(message.contains(expected), "{field}: {message}");
     }
 }
+
+#[test]
+fn an_export_that_lies_about_itself_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lying.safetensors");
+    let honest = serde_json::to_value(small_config()).unwrap();
+    let with = |field: &str, value: serde_json::Value| {
+        let mut config = honest.clone();
+        *config.pointer_mut(field).unwrap() = value;
+        config.to_string()
+    };
+    let vit = json!({
+        "network": "vit", "width": 1, "layers": 1, "heads": 1, "head_dim": 1, "hidden": 1,
+        "patch": {"depth": 1u64 << 40, "height": 1u64 << 40, "width": 1u64 << 40},
+        "positions": {"depth": 1, "height": 1, "width": 1}
+    });
+    for (config, part) in [
+        ("{".to_owned(), "JSON"),
+        ("[]".to_owned(), "JSON"),
+        (with("/image/encoder", json!({"network": "resnet"})), "JSON"),
+        (
+            with("/image/encoder/channels/0", json!(u64::MAX)),
+            "channels",
+        ),
+        (with("/image/encoder", vit), "patch"),
+        (
+            with("/text/encoder/num_hidden_layers", json!(1u64 << 40)),
+            "num_hidden_layers",
+        ),
+    ] {
+        let metadata = [("dcformer.clip".to_owned(), config.clone())].into();
+        let none: [(&str, safetensors::tensor::TensorView<'_>); 0] = [];
+        let bytes = safetensors::serialize(none, Some(metadata)).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        let error = import(&path, &ImportOptions::default(), &Device::flex()).unwrap_err();
+        let message = error.to_string();
+        assert!(
+            message.contains(part) && message.contains("lying.safetensors"),
+            "{config}: {message}"
+        );
+    }
+}

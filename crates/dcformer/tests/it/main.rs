@@ -6,8 +6,12 @@ mod distance;
 mod checkpoint;
 // The recipes that come with the project.
 mod configs;
+// The networks of the comparison against descriptions of them in PyTorch.
+mod encoders;
 // Values of the authors' code.
 mod golden;
+// Gradients under the names of an export.
+mod gradients;
 // Files that are damaged, or made to do harm.
 mod hostile;
 // The random numbers that golden inputs are made from.

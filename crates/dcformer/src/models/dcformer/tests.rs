@@ -4,8 +4,8 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Distribution, Tensor};
 
 use super::{DcformerEncoder, DcformerEncoderConfig, StemActivation};
-use crate::complexity::{Shape3, dcformer};
-use crate::models::Statistics;
+use crate::complexity::PAPER_VOLUME;
+use crate::models::{Encoder, EncoderConfig, Statistics};
 
 /// A network of a few channels, so that tests take no time.
 fn small_config() -> DcformerEncoderConfig {
@@ -61,13 +61,13 @@ fn the_count_of_the_formula_is_the_count_of_the_network() {
         DcformerEncoderConfig::new([2, 6, 4, 10, 6], [3, 1, 2, 4]),
     ] {
         let encoder = config.init(&Device::flex().autodiff());
-        let counted = dcformer("any", &config, Shape3::PAPER).params;
+        let counted = config.cost(PAPER_VOLUME).total().params;
         assert_eq!(learnt_parameters(&encoder), counted, "{config:?}");
     }
     // The follow-up's sizes, whose parameters no table states: counted without building them.
     for (variant, expected) in [("base", 33_868_864), ("large", 185_125_440)] {
         let config = DcformerEncoderConfig::variant(variant).unwrap();
-        assert_eq!(dcformer(variant, &config, Shape3::PAPER).params, expected);
+        assert_eq!(config.cost(PAPER_VOLUME).total().params, expected);
     }
 }
 

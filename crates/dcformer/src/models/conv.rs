@@ -1,0 +1,271 @@
+//! 3-D convolution of channels-last features, alone and with a batch norm.
+
+use burn::module::{Module, Param};
+use burn::tensor::module::{conv3d, linear};
+use burn::tensor::ops::ConvOptions;
+use burn::tensor::{Device, Tensor, s};
+
+use super::batch_norm::{Affine, BatchNorm, Statistics};
+use super::decomposed::fresh_filters;
+use super::patches::{PatchOrder, patches};
+use crate::complexity::{Bias, Cost};
+
+/// Sizes of a [`Conv`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ConvConfig {
+    /// Of input and output.
+    channels: [usize; 2],
+    /// Taps along each axis.
+    kernel: usize,
+    stride: usize,
+    depthwise: bool,
+    bias: Bias,
+}
+
+impl ConvConfig {
+    /// A convolution with a bias in which every output channel reads every input channel. An odd kernel is centred, with
+    /// zeros around the grid; an even one is as long as the stride, and windows do not overlap.
+    pub(super) fn dense(channels: [usize; 2], kernel: usize, stride: usize) -> Self {
+        debug_assert!(
+            kernel % 2 == 1 || kernel == stride,
+            "an even kernel has no centre"
+        );
+        Self {
+            channels,
+            kernel,
+            stride,
+            depthwise: false,
+            bias: Bias::With,
+        }
+    }
+
+    /// A convolution with a bias in which every channel reads itself, at every position.
+    pub(super) fn depthwise(channels: usize, kernel: usize) -> Self {
+        Self {
+            depthwise: true,
+            ..Self::dense([channels; 2], kernel, 1)
+        }
+    }
+
+    pub(super) fn without_bias(self) -> Self {
+        Self {
+            bias: Bias::Without,
+            ..self
+        }
+    }
+
+    pub(super) fn init(&self, device: &Device) -> Conv {
+        let [inputs, outputs] = self.channels;
+        let inputs = if self.depthwise { 1 } else { inputs };
+        let kernel = self.kernel;
+        let (weight, bias) = fresh_filters([outputs, inputs, kernel, kernel, kernel], device);
+        Conv {
+            weight,
+            bias: (self.bias == Bias::With).then_some(bias),
+            stride: self.stride,
+            depthwise: self.depthwise,
+        }
+    }
+
+    /// Adds the layer called `name` to `cost`, for `positions` outputs.
+    pub(super) fn cost(&self, cost: &mut Cost, name: &str, positions: usize) {
+        let taps = self.kernel.pow(3);
+        if self.depthwise {
+            cost.depthwise(name, self.channels[1], taps, positions, self.bias);
+        } else {
+            cost.conv(name, self.channels, taps, positions, self.bias);
+        }
+    }
+}
+
+/// A 3-D convolution.
+///
+/// # Shapes
+/// - input: `[batch, depth, height, width, channels_in]`
+/// - output: `[batch, ceil(depth / stride), ceil(height / stride), ceil(width / stride), channels_out]`
+#[derive(Module, Debug)]
+pub(super) struct Conv {
+    /// `[channels_out, channels_in, height, width, depth]`, or `[channels, 1, ..]` depthwise (P2).
+    weight: Param<Tensor<5>>,
+    bias: Option<Param<Tensor<1>>>,
+    stride: usize,
+    depthwise: bool,
+}
+
+impl Conv {
+    pub(super) fn forward(&self, x: Tensor<5>) -> Tensor<5> {
+        let bias = self.bias.as_ref().map(Param::val);
+        self.with_weights(x, self.weight.val(), bias)
+    }
+
+    /// The convolution with weights in the place of its own.
+    fn with_weights(&self, x: Tensor<5>, weight: Tensor<5>, bias: Option<Tensor<1>>) -> Tensor<5> {
+        let [outputs, inputs, kernel, ..] = weight.dims();
+        let stride = self.stride;
+        if !self.depthwise && (kernel == stride || kernel == 1) {
+            let x = if kernel == stride {
+                patches(x, [kernel; 3], PatchOrder::DepthFirst)
+            } else {
+                x.slice(s![.., ..;stride, ..;stride, ..;stride, ..])
+            };
+            let matrix = weight.permute([4, 2, 3, 1, 0]);
+            return linear(x, matrix.reshape([kernel.pow(3) * inputs, outputs]), bias);
+        }
+        let groups = if self.depthwise { outputs } else { 1 };
+        convolve(
+            x,
+            weight.permute([0, 1, 4, 2, 3]),
+            bias,
+            stride,
+            [kernel / 2; 3],
+            groups,
+        )
+    }
+}
+
+/// The framework's convolution, of channels-last features.
+///
+/// # Shapes
+/// - `x`: `[batch, depth, height, width, channels_in]`; `weight`: `[channels_out, channels_in / groups, depth, height,
+///   width]`; `padding`: zeros on either side along depth, height, width
+pub(super) fn convolve(
+    x: Tensor<5>,
+    weight: Tensor<5>,
+    bias: Option<Tensor<1>>,
+    stride: usize,
+    padding: [usize; 3],
+    groups: usize,
+) -> Tensor<5> {
+    let options = ConvOptions::new([stride; 3], padding, [1; 3], groups);
+    conv3d(x.permute([0, 4, 1, 2, 3]), weight, bias, options).permute([0, 2, 3, 4, 1])
+}
+
+/// A convolution without bias and a batch norm.
+#[derive(Module, Debug)]
+pub(super) struct ConvNorm {
+    conv: Conv,
+    norm: BatchNorm,
+}
+
+impl ConvNorm {
+    pub(super) fn new(conv: ConvConfig, device: &Device) -> Self {
+        Self {
+            norm: BatchNorm::new(conv.channels[1], device),
+            conv: conv.without_bias().init(device),
+        }
+    }
+
+    /// # Shapes
+    /// As [`Conv`].
+    pub(super) fn forward(&self, x: Tensor<5>, statistics: Statistics) -> Tensor<5> {
+        if !self.norm.uses_running(&x, statistics) {
+            return self.norm.forward(self.conv.forward(x), statistics);
+        }
+        // A norm that is a constant is part of the weights.
+        let Affine { scale, shift } = self.norm.affine();
+        let scale = scale.unsqueeze_dims::<5>(&[1, 2, 3, 4]);
+        let weight = self.conv.weight.val() * scale;
+        self.conv.with_weights(x, weight, Some(shift))
+    }
+
+    pub(super) fn cost(conv: ConvConfig, positions: usize) -> Cost {
+        let mut cost = Cost::default();
+        conv.without_bias().cost(&mut cost, "conv", positions);
+        cost.norm("norm", conv.channels[1], positions);
+        cost
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Distribution, TensorData};
+
+    use super::*;
+
+    /// The definition, one output at a time.
+    fn formula(conv: &Conv, x: &Tensor<5>) -> (Vec<f32>, [usize; 5]) {
+        let values = |tensor: Tensor<5>| -> Vec<f32> { tensor.into_data().try_to_vec().unwrap() };
+        let [batch, depth, height, width, channels] = x.dims();
+        let [outputs, inputs, kernel, ..] = conv.weight.dims();
+        let (x, weight) = (values(x.clone()), values(conv.weight.val()));
+        let bias: Option<Vec<f32>> = conv
+            .bias
+            .as_ref()
+            .map(|bias| bias.val().into_data().try_to_vec().unwrap());
+        let reach = if kernel % 2 == 1 { kernel / 2 } else { 0 };
+        let sizes = [depth, height, width].map(|size| size.div_ceil(conv.stride));
+        let mut out = Vec::new();
+        let at = |n: usize, position: [usize; 3], c: usize| -> f32 {
+            let [z, y, x_] = position.map(|index| index.wrapping_sub(reach));
+            if z >= depth || y >= height || x_ >= width {
+                return 0.0;
+            }
+            x[(((n * depth + z) * height + y) * width + x_) * channels + c]
+        };
+        for index in 0..batch * sizes.iter().product::<usize>() {
+            let (n, rest) = (index / (sizes[0] * sizes[1] * sizes[2]), index);
+            let window = [
+                rest / (sizes[1] * sizes[2]) % sizes[0],
+                rest / sizes[2] % sizes[1],
+                rest % sizes[2],
+            ];
+            for output in 0..outputs {
+                let mut sum = bias.as_ref().map_or(0.0, |bias| f64::from(bias[output]));
+                for (tap, weight) in weight[output * inputs * kernel.pow(3)..]
+                    [..inputs * kernel.pow(3)]
+                    .iter()
+                    .enumerate()
+                {
+                    let (input, tap) = (tap / kernel.pow(3), tap % kernel.pow(3));
+                    // The file's order of a filter's axes is height, width, depth.
+                    let (h, w, d) = (tap / kernel.pow(2), tap / kernel % kernel, tap % kernel);
+                    let starts = window.map(|position| position * conv.stride);
+                    let position = [starts[0] + d, starts[1] + h, starts[2] + w];
+                    let channel = if conv.depthwise { output } else { input };
+                    sum += f64::from(*weight) * f64::from(at(n, position, channel));
+                }
+                out.push(sum as f32);
+            }
+        }
+        (out, [batch, sizes[0], sizes[1], sizes[2], outputs])
+    }
+
+    #[test]
+    fn every_kind_of_convolution_is_its_formula() {
+        let device = Device::flex();
+        for config in [
+            ConvConfig::dense([2, 3], 3, 1),
+            ConvConfig::dense([2, 3], 3, 2).without_bias(),
+            ConvConfig::dense([1, 4], 7, 4),
+            ConvConfig::dense([2, 3], 2, 2),
+            ConvConfig::dense([3, 2], 1, 1),
+            ConvConfig::dense([3, 2], 1, 2).without_bias(),
+            ConvConfig::depthwise(3, 5),
+        ] {
+            let conv = config.init(&device);
+            let shape = [2, 5, 3, 4, config.channels[0]];
+            let x = Tensor::random(shape, Distribution::Uniform(-1.0, 1.0), &device);
+            let (expected, shape) = formula(&conv, &x);
+            let found = conv.forward(x);
+            assert_eq!(found.dims(), shape, "{config:?}");
+            let expected = Tensor::<5>::from_data(TensorData::new(expected, shape), &device);
+            let far = (found - expected).abs().max().into_scalar::<f32>();
+            // Sums of at most 343 products of order 1.
+            assert!(far < 1e-5, "{config:?} is {far} away");
+        }
+    }
+
+    #[test]
+    fn a_norm_that_is_a_constant_is_part_of_the_weights() {
+        let device = Device::flex().autodiff();
+        let conv = ConvNorm::new(ConvConfig::dense([2, 3], 3, 2), &device);
+        let x = Tensor::random([2, 6, 5, 4, 2], Distribution::Normal(1.0, 2.0), &device);
+        // Moves the running statistics away from where they start.
+        conv.forward(x.clone(), Statistics::ByDevice);
+        let apart = conv
+            .norm
+            .forward(conv.conv.forward(x.clone()), Statistics::Running);
+        let far = (conv.forward(x, Statistics::Running) - apart).abs().max();
+        assert!(far.into_scalar::<f32>() < 1e-5);
+    }
+}
