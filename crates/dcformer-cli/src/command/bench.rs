@@ -115,7 +115,7 @@ struct Settings {
     /// The network
     #[arg(long, value_name = "NAME", default_value = "dcformer")]
     model_name: String,
-    /// Its size; its smallest if not given
+    /// Its size; the first of `dcformer complexity` if not given
     #[arg(long, value_name = "V")]
     variant: Option<String>,
     /// Voxels of the volume

@@ -67,7 +67,7 @@ impl Train {
 }
 
 impl Train {
-    /// A network named without its size is its smallest.
+    /// A network named without its size is the first of its rows in `dcformer complexity`.
     fn choose_encoder(&self, config: &mut RunConfig) -> anyhow::Result<()> {
         let variant = self.variant.as_deref();
         if let Some(network) = &self.model_name {

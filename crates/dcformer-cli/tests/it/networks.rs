@@ -258,6 +258,29 @@ fn a_projection_of_flattened_features_takes_volumes_of_its_own_size_only() {
 }
 
 #[test]
+fn complexity_lists_what_was_asked_for_and_says_what_is_left_out() {
+    let rows = |arguments: &[&str]| {
+        let ran = run(["complexity", "--json"].iter().chain(arguments)).succeeded();
+        let rows = ran.json();
+        let names = rows.as_array().expect("rows").iter();
+        let names: Vec<String> = names
+            .map(|row| format!("{} {}", row["model"], row["variant"]).replace('"', ""))
+            .collect();
+        (names, ran.stderr)
+    };
+    let (names, messages) = rows(&["--model-name", "ctvit", "--shape", "240,480,480"]);
+    assert_eq!(names, ["ctvit paper", "ctvit ct-clip"]);
+    assert_eq!(messages, "");
+    let (names, messages) = rows(&["--model-name", "ctvit"]);
+    assert_eq!(names, ["ctvit paper"]);
+    assert!(messages.contains("left out: ctvit ct-clip"), "{messages}");
+    let (names, _) = rows(&["--model-name", "vit", "--variant", "tiny"]);
+    assert_eq!(names, ["vit tiny"]);
+    run(["complexity", "--model-name", "vit", "--shape", "100,64,64"])
+        .failed(&["vit takes no volume of 100x64x64", "multiples of its patch"]);
+}
+
+#[test]
 fn networks_are_named_alike_everywhere() {
     let folder = tempfile::tempdir().expect("a folder");
     let phantoms = phantoms(folder.path());

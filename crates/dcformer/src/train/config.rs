@@ -503,6 +503,46 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_to_the_network_is_written_out() {
+        let resolved = |model: &str| {
+            let text = format!("{MINIMAL}[model]\n{model}\n");
+            let config: RunConfig = toml::from_str(&text).expect("a valid configuration");
+            config.resolved().expect("it can be carried out").model
+        };
+        assert_eq!(resolved("").reduction, Some(Reduction::Channel));
+        let ctvit = "encoder = \"ctvit\"\nvariant = \"paper\"";
+        assert_eq!(resolved(ctvit).reduction, Some(Reduction::Depth));
+        let stated = format!("{ctvit}\nreduction = \"channel\"");
+        assert_eq!(resolved(&stated).reduction, Some(Reduction::Channel));
+        // The mean over depth of 16 x 16 patches.
+        let volume = Preprocess::dcformer().shape;
+        let clip = resolved(ctvit).clip(BertConfig::tiny(10), volume);
+        let projection = clip.expect("it can be built").image.projection;
+        assert_eq!(projection.map(|sizes| sizes.inputs), Some(16 * 16 * 512));
+    }
+
+    #[test]
+    fn options_change_the_networks_own_configuration() {
+        let encoder = |model: &str| {
+            let text = format!("{MINIMAL}[model]\n{model}\n");
+            let config: RunConfig = toml::from_str(&text).expect("it parses");
+            config.model.encoder()
+        };
+        let vit = "encoder = \"vit\"\nvariant = \"tiny\"";
+        let sane = encoder(&format!("{vit}\noptions = {{ hidden = 2048 }}")).expect("a network");
+        let params = sane.cost(Preprocess::dcformer().shape).total().params;
+        assert_eq!(params, 26_339_872 + 8 * (2048 - 4) * (2 * 512 + 1));
+        for wrong in [
+            "options = { blocks = 3 }",
+            "layer_scale = 0.5",
+            "stem_activation = \"gelu\"",
+        ] {
+            let error = encoder(&format!("{vit}\n{wrong}")).expect_err(wrong);
+            assert!(error.to_string().contains("vit"), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
     fn a_mistyped_key_is_an_error_that_lists_the_valid_ones() {
         let error = toml::from_str::<RunConfig>(&format!("{MINIMAL}[train]\nepoch = 3\n"))
             .unwrap_err()

@@ -4,6 +4,8 @@
 mod distance;
 // Reading and writing weights, and what is said when they do not fit.
 mod checkpoint;
+// Checkpoints of CT-CLIP.
+mod ct_clip;
 // The recipes that come with the project.
 mod configs;
 // The networks of the comparison against descriptions of them in PyTorch.

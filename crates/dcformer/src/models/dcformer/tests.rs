@@ -5,7 +5,7 @@ use burn::tensor::{Device, Distribution, Tensor};
 
 use super::{DcformerEncoder, DcformerEncoderConfig, StemActivation};
 use crate::complexity::PAPER_VOLUME;
-use crate::models::{Encoder, EncoderConfig, Statistics};
+use crate::models::{Encoder, EncoderConfig, ImageEncoderConfig, Statistics};
 
 /// A network of a few channels, so that tests take no time.
 fn small_config() -> DcformerEncoderConfig {
@@ -214,4 +214,15 @@ fn the_stem_has_an_activation_only_if_asked() {
     // GELU is never below -0.17; sums of random values are.
     assert!(stem(&plain).iter().any(|value| *value < -0.17));
     assert!(stem(&with).iter().all(|value| *value > -0.171));
+}
+
+#[test]
+fn configurations_of_before_there_was_attention_are_read() {
+    let json = r#"{"network": "dcformer", "channels": [32, 32, 64, 128, 256], "blocks": [1, 1, 1, 1],
+        "kernels": [13, 11, 9, 7], "stem_activation": "none", "layer_scale": 1e-6}"#;
+    let config: ImageEncoderConfig = serde_json::from_str(json).unwrap();
+    assert_eq!(
+        config,
+        ImageEncoderConfig::Dcformer(DcformerEncoderConfig::nano())
+    );
 }
