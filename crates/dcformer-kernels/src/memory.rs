@@ -40,7 +40,7 @@ pub(crate) fn zeros(len: usize) -> Vec<f32> {
 }
 
 /// The allocator of a program that works on volumes: requests of megabytes come from a pool of large blocks, all others
-/// from the system, and what holds more than a few vectors begins with a cache line.
+/// from the system, beginning with a cache line from 4 KB on.
 ///
 /// A network asks for the same few large buffers at every pass. Fresh ones cost a page fault and a cleared page for each
 /// 4 KB, and as many entries of the processor's page table as it has pages; a pool of blocks in huge pages (2 MB, where the
@@ -85,9 +85,9 @@ impl Default for BufferPool {
     }
 }
 
-// SAFETY: small requests go to the system's allocator with their own layout. Large ones get a block of their own of at least
-// their size, aligned to 2 MB, which no other request gets before it is given back; whether a request is large depends on
-// its layout alone, so a block goes back where it came from.
+// SAFETY: small requests go to the system's allocator with their own layout or a stricter alignment. Large ones get a block of
+// their own of at least their size, aligned to 2 MB, which no other request gets before it is given back; whether a request is
+// large, and what the system is asked for, depend on its layout alone, so memory goes back where and as it came.
 #[cfg(target_os = "linux")]
 unsafe impl GlobalAlloc for BufferPool {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

@@ -7,22 +7,24 @@
 //! text: P1 (kernel lengths), P2 (axis order of the authors' code).
 
 mod attention_block;
+pub(super) mod stages;
 mod stem;
 
 use burn::module::{Module, Param};
 use burn::nn::{Initializer, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
-use dcformer_kernels::{MixerMlp, mixer_mlp, pool_project};
+use dcformer_kernels::{MixerMlp, mixer_mlp};
 use serde::{Deserialize, Serialize};
 
 use self::attention_block::AttentionBlock;
+use self::stages::fresh_projection;
 pub use self::stem::StemActivation;
 pub(super) use self::stem::{STEM_STRIDE, Stem};
 use super::attention::AttentionScale;
 use super::batch_norm::Statistics;
 use super::cache::Cache;
 use super::decomposed::{DecomposedConv, Folded};
-use super::encoder::{Encoder, EncoderConfig, MOST, MOST_LAYERS, Variant, check_size};
+use super::encoder::{Encoder, EncoderConfig, MOST, Variant, check_size, check_stages};
 use super::mlp::{self, EXPANSION, Mlp, Scaled, bias_of};
 use crate::complexity::{Bias, Cost, Shape3};
 use crate::error::{Error, Result};
@@ -154,12 +156,7 @@ impl EncoderConfig for DcformerEncoderConfig {
     }
 
     fn check(&self) -> Result<()> {
-        for channels in self.channels {
-            check_size(Self::NETWORK, "channels", channels, MOST)?;
-        }
-        for blocks in self.blocks {
-            check_size(Self::NETWORK, "blocks", blocks, MOST_LAYERS)?;
-        }
+        check_stages(Self::NETWORK, &self.channels, &self.blocks)?;
         let wrong = |field, found: String, expected: &str| {
             Err(Error::NetworkField {
                 network: Self::NETWORK,
@@ -184,7 +181,7 @@ impl EncoderConfig for DcformerEncoderConfig {
     }
 
     fn grid(&self, volume: Shape3) -> Result<Shape3> {
-        Ok((0..4).fold(volume.strided(STEM_STRIDE), |grid, _stage| grid.strided(2)))
+        Ok(stages::grid(volume))
     }
 
     fn cost(&self, volume: Shape3) -> Cost {
@@ -250,28 +247,11 @@ impl Encoder for DcformerEncoder {
         statistics: Statistics,
         after_stage: &mut dyn FnMut(&Tensor<5>),
     ) -> Tensor<5> {
-        let stem = self.stem.forward(volume, statistics);
-        after_stage(&stem);
-        self.stages.iter().fold(stem, |x, stage| {
-            let x = stage.forward(x, statistics);
-            after_stage(&x);
-            x
-        })
+        stages::forward_watched(&self.stem, &self.stages, volume, statistics, after_stage)
     }
 
     fn forward(&self, volume: Tensor<5>, statistics: Statistics) -> Tensor<5> {
-        if !self.stem.uses_running(&volume, statistics) {
-            return self.forward_watched(volume, statistics, &mut |_| ());
-        }
-        // With norms that are constants, what lies between the layers need not exist.
-        let [first, rest @ ..] = &self.stages[..] else {
-            unreachable!("an encoder has four stages")
-        };
-        let entered = self
-            .stem
-            .forward_into(volume, projection_matrix(&first.projection));
-        rest.iter()
-            .fold(first.mix(entered), |x, stage| stage.mix(stage.enter(x)))
+        stages::forward(&self.stem, &self.stages, volume, statistics)
     }
 }
 
@@ -305,48 +285,25 @@ impl Stage {
         }
     }
 
-    /// # Shapes
-    /// - input: `[batch, depth, height, width, channels_in]`
-    /// - output: `[batch, ceil(depth / 2), ceil(height / 2), ceil(width / 2), channels_out]`
-    fn forward(&self, x: Tensor<5>, statistics: Statistics) -> Tensor<5> {
-        let entered = self.enter(x);
-        let mixed = self
-            .blocks
-            .iter()
-            .fold(entered, |x, block| block.forward(x, statistics));
-        self.attend(mixed)
-    }
-
-    /// Half the grid, and more channels.
-    fn enter(&self, x: Tensor<5>) -> Tensor<5> {
-        pool_project(x, projection_matrix(&self.projection))
-    }
-
-    /// The blocks with the running statistics.
-    fn mix(&self, x: Tensor<5>) -> Tensor<5> {
-        self.attend(self.blocks.iter().fold(x, |x, block| block.mix(x)))
-    }
-
     fn attend(&self, x: Tensor<5>) -> Tensor<5> {
         let blocks = self.attention_blocks.iter();
         blocks.fold(x, |x, block| block.forward(x))
     }
 }
 
-/// Fresh weights of a pointwise convolution without bias, `[channels_out, channels_in, 1, 1, 1]`.
-pub(super) fn fresh_projection([inputs, outputs]: [usize; 2], device: &Device) -> Param<Tensor<5>> {
-    let uniform = Initializer::KaimingUniform {
-        gain: 1.0 / 3f64.sqrt(),
-        fan_out_only: false,
-    };
-    uniform.init_with([outputs, inputs, 1, 1, 1], Some(inputs), None, device)
-}
+impl stages::Stage for Stage {
+    fn projection(&self) -> &Param<Tensor<5>> {
+        &self.projection
+    }
 
-/// A pointwise convolution as a matrix product over channels: `[channels_in, channels_out]`.
-pub(super) fn projection_matrix(projection: &Param<Tensor<5>>) -> Tensor<2> {
-    let weight = projection.val();
-    let [outputs, inputs, ..] = weight.dims();
-    weight.reshape([outputs, inputs]).transpose()
+    fn mix(&self, x: Tensor<5>, statistics: Statistics) -> Tensor<5> {
+        let blocks = self.blocks.iter();
+        self.attend(blocks.fold(x, |x, block| block.forward(x, statistics)))
+    }
+
+    fn mix_running(&self, x: Tensor<5>, _statistics: Statistics) -> Tensor<5> {
+        self.attend(self.blocks.iter().fold(x, |x, block| block.mix(x)))
+    }
 }
 
 /// One block: `x + gamma * mlp(mixer(x))`.

@@ -341,6 +341,21 @@ pub(super) fn check_size(
     })
 }
 
+/// Refuses widths and depths of a network in stages that are 0 or beyond every published network.
+pub(super) fn check_stages(
+    network: &'static str,
+    channels: &[usize],
+    blocks: &[usize],
+) -> Result<()> {
+    for &channels in channels {
+        check_size(network, "channels", channels, MOST)?;
+    }
+    for &blocks in blocks {
+        check_size(network, "blocks", blocks, MOST_LAYERS)?;
+    }
+    Ok(())
+}
+
 /// One channel first or last is the same memory.
 ///
 /// # Shapes

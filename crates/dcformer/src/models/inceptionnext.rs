@@ -8,14 +8,15 @@
 use burn::module::{Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor};
-use dcformer_kernels::{depthwise_decomposed_conv, pool_project};
+use dcformer_kernels::depthwise_decomposed_conv;
 use serde::{Deserialize, Serialize};
 
 use super::batch_norm::{BatchNorm, Statistics};
 use super::conv::{Conv, ConvConfig};
-use super::dcformer::{STEM_STRIDE, Stem, StemActivation, fresh_projection, projection_matrix};
+use super::dcformer::stages::{self, fresh_projection};
+use super::dcformer::{STEM_STRIDE, Stem, StemActivation};
 use super::decomposed::AxisConv;
-use super::encoder::{Encoder, EncoderConfig, MOST, MOST_LAYERS, Variant, check_size};
+use super::encoder::{Encoder, EncoderConfig, Variant, check_stages};
 use super::mlp::{EXPANSION, Mlp};
 use crate::complexity::{Bias, Cost, Shape3};
 use crate::error::{Error, Result};
@@ -95,12 +96,7 @@ impl EncoderConfig for InceptionnextEncoderConfig {
     }
 
     fn check(&self) -> Result<()> {
-        for channels in self.channels {
-            check_size(Self::NETWORK, "channels", channels, MOST)?;
-        }
-        for blocks in self.blocks {
-            check_size(Self::NETWORK, "blocks", blocks, MOST_LAYERS)?;
-        }
+        check_stages(Self::NETWORK, &self.channels, &self.blocks)?;
         match self.channels[1..]
             .iter()
             .find(|channels| **channels < SHARE)
@@ -117,7 +113,7 @@ impl EncoderConfig for InceptionnextEncoderConfig {
     }
 
     fn grid(&self, volume: Shape3) -> Result<Shape3> {
-        Ok((0..4).fold(volume.strided(STEM_STRIDE), |grid, _stage| grid.strided(2)))
+        Ok(stages::grid(volume))
     }
 
     fn cost(&self, volume: Shape3) -> Cost {
@@ -175,29 +171,11 @@ impl Encoder for InceptionnextEncoder {
         statistics: Statistics,
         after_stage: &mut dyn FnMut(&Tensor<5>),
     ) -> Tensor<5> {
-        let stem = self.stem.forward(volume, statistics);
-        after_stage(&stem);
-        self.stages.iter().fold(stem, |x, stage| {
-            let x = stage.mix(stage.enter(x), statistics);
-            after_stage(&x);
-            x
-        })
+        stages::forward_watched(&self.stem, &self.stages, volume, statistics, after_stage)
     }
 
     fn forward(&self, volume: Tensor<5>, statistics: Statistics) -> Tensor<5> {
-        if !self.stem.uses_running(&volume, statistics) {
-            return self.forward_watched(volume, statistics, &mut |_| ());
-        }
-        let [first, rest @ ..] = &self.stages[..] else {
-            unreachable!("an encoder has four stages")
-        };
-        let entered = self
-            .stem
-            .forward_into(volume, projection_matrix(&first.projection));
-        rest.iter()
-            .fold(first.mix(entered, statistics), |x, stage| {
-                stage.mix(stage.enter(x), statistics)
-            })
+        stages::forward(&self.stem, &self.stages, volume, statistics)
     }
 }
 
@@ -209,10 +187,9 @@ struct Stage {
     blocks: Vec<Block>,
 }
 
-impl Stage {
-    /// Half the grid, and more channels.
-    fn enter(&self, x: Tensor<5>) -> Tensor<5> {
-        pool_project(x, projection_matrix(&self.projection))
+impl stages::Stage for Stage {
+    fn projection(&self) -> &Param<Tensor<5>> {
+        &self.projection
     }
 
     fn mix(&self, x: Tensor<5>, statistics: Statistics) -> Tensor<5> {

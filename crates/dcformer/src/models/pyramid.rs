@@ -12,7 +12,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use super::conv::{Conv, ConvConfig};
-use super::encoder::{MOST, MOST_LAYERS, channels_last, check_size};
+use super::encoder::{channels_last, check_stages};
 use super::layer_norm::LayerNorm;
 use crate::complexity::{Cost, Shape3};
 use crate::error::Result;
@@ -34,13 +34,7 @@ pub(super) struct Stages {
 
 impl Stages {
     pub(super) fn check(&self, network: &'static str) -> Result<()> {
-        for channels in self.channels {
-            check_size(network, "channels", channels, MOST)?;
-        }
-        for blocks in self.blocks {
-            check_size(network, "blocks", blocks, MOST_LAYERS)?;
-        }
-        Ok(())
+        check_stages(network, &self.channels, &self.blocks)
     }
 
     /// Size of the grid of stage `stage`, from 0.
