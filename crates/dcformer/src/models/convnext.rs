@@ -1,7 +1,7 @@
 //! ConvNeXt in 3D, of the paper's comparison (table 2; arXiv 2201.03545): blocks that mix tokens with a depthwise
 //! convolution of 7 x 7 x 7.
 //!
-//! Stem and transitions are the chassis of [`pyramid`]. The paper names the network and its cost; what it
+//! Stem and transitions are the chassis of `pyramid.rs`. The paper names the network and its cost; what it
 //! consists of was inferred from both (P34).
 
 use burn::module::{Module, Param};
