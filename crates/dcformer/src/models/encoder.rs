@@ -296,6 +296,12 @@ pub fn preset(network: &str, variant: Option<&str>) -> Result<Preset> {
 }
 
 impl ImageEncoderConfig {
+    /// Whether the network's configuration has a field of this name.
+    pub(crate) fn has_field(&self, name: &str) -> bool {
+        let fields = serde_json::to_value(self).expect("sizes and names have a JSON form");
+        fields.get(name).is_some()
+    }
+
     /// The same with some fields of the configuration replaced.
     ///
     /// # Errors

@@ -198,8 +198,8 @@ pub struct ModelChoice {
     pub options: toml::Table,
     /// What the scale of each block's residual branch starts from, in networks that have one; absent for their own.
     pub layer_scale: Option<f64>,
-    /// What follows each convolution of DCFormer's stem: nothing, as in the authors' code, or a GELU, as in the paper's
-    /// figure.
+    /// What follows each convolution of the stem, in networks with DCFormer's: nothing, as in the authors' code, or a GELU,
+    /// as in the paper's figure.
     pub stem_activation: StemActivation,
     /// From a grid of features to one vector; absent for what the paper does with this encoder.
     pub reduction: Option<Reduction>,
@@ -242,17 +242,20 @@ impl ModelChoice {
     pub fn encoder(&self) -> Result<ImageEncoderConfig> {
         let preset = preset(&self.encoder, Some(&self.variant))?;
         let mut options = serde_json::Map::new();
+        // One configuration serves several networks; what one of them has no place for does not concern it.
+        let mut where_it_is = |field: &str, value| {
+            if preset.config.has_field(field) {
+                options.insert(field.to_owned(), value);
+            }
+        };
         if let Some(scale) = self.layer_scale {
-            options.insert("layer_scale".to_owned(), json(scale));
+            where_it_is("layer_scale", json(scale));
         }
         if self.stem_activation != StemActivation::None {
-            options.insert("stem_activation".to_owned(), json(self.stem_activation));
+            where_it_is("stem_activation", json(self.stem_activation));
         }
-        options.extend(
-            self.options
-                .iter()
-                .map(|(key, value)| (key.clone(), json(value))),
-        );
+        let fields = self.options.iter();
+        options.extend(fields.map(|(key, value)| (key.clone(), json(value))));
         preset.config.with_options(options)
     }
 
@@ -532,14 +535,13 @@ mod tests {
         let sane = encoder(&format!("{vit}\noptions = {{ hidden = 2048 }}")).expect("a network");
         let params = sane.cost(Preprocess::dcformer().shape).total().params;
         assert_eq!(params, 26_339_872 + 8 * (2048 - 4) * (2 * 512 + 1));
-        for wrong in [
-            "options = { blocks = 3 }",
-            "layer_scale = 0.5",
-            "stem_activation = \"gelu\"",
-        ] {
-            let error = encoder(&format!("{vit}\n{wrong}")).expect_err(wrong);
-            assert!(error.to_string().contains("vit"), "{wrong}: {error}");
-        }
+        let wrong = format!("{vit}\noptions = {{ blocks = 3 }}");
+        let error = encoder(&wrong).expect_err("it has no blocks");
+        assert!(error.to_string().contains("vit"), "{error}");
+        // Settings of other networks are no matter of this one.
+        let shared = format!("{vit}\nlayer_scale = 0.5\nstem_activation = \"gelu\"");
+        let plain = encoder(vit).expect("a network");
+        assert_eq!(encoder(&shared).expect("a network"), plain);
     }
 
     #[test]
