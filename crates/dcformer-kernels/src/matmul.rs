@@ -112,19 +112,19 @@ pub(crate) fn multiply_tile<S: Simd, const ROWS: usize>(
 /// [`multiply_tile`] of rows that follow each other, asking for one line of memory from each of `ahead` on with every step:
 /// what the tile will read or write next. All at once, they would hold up the loads behind them.
 #[inline(always)]
-pub(crate) fn multiply_rows_ahead<S: Simd, const ROWS: usize>(
+pub(crate) fn multiply_rows_ahead<S: Simd, const ROWS: usize, const AHEAD: usize>(
     simd: S,
     sums: &mut [[S::F32; 2]; ROWS],
     values: &[f32],
     panel: &[f32],
     steps: usize,
-    ahead: [*const f32; 2],
+    ahead: Ahead<AHEAD>,
 ) {
     assert!(ROWS * steps <= values.len());
     let panel = &panel[..steps * 2 * S::LANES];
     let place = |step: usize| {
-        for start in ahead {
-            simd.prefetch(start.wrapping_add(step * LINE));
+        for start in ahead.starts {
+            simd.prefetch(start.wrapping_add(step * ahead.stride));
         }
         step
     };
@@ -134,7 +134,26 @@ pub(crate) fn multiply_rows_ahead<S: Simd, const ROWS: usize>(
         match steps {
             32 => multiply_tile_at(simd, sums, values, 32, panel, place),
             64 => multiply_tile_at(simd, sums, values, 64, panel, place),
+            128 => multiply_tile_at(simd, sums, values, 128, panel, place),
             _ => multiply_tile_at(simd, sums, values, steps, panel, place),
+        }
+    }
+}
+
+/// What a product asks for ahead: places in memory, and how many values further on it asks with every step.
+#[derive(Clone, Copy)]
+pub(crate) struct Ahead<const COUNT: usize> {
+    pub(crate) starts: [*const f32; COUNT],
+    pub(crate) stride: usize,
+}
+
+impl<const COUNT: usize> Ahead<COUNT> {
+    /// A line of memory from each place with every step.
+    #[inline(always)]
+    pub(crate) fn lines(starts: [*const f32; COUNT]) -> Self {
+        Self {
+            starts,
+            stride: LINE,
         }
     }
 }

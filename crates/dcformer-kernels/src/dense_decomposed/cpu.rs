@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use super::pairs::{self, PairedRows, Plane, SideTaps};
 use super::stencil::{Part, Stencil, StencilRow};
 use super::winograd::{self, Transformed};
 use crate::geometry::Geometry;
@@ -150,10 +151,18 @@ pub(crate) struct RowConv<'a> {
     /// Planes before and after its own that a row reads.
     pub(crate) radius: usize,
     bias: &'a [f32],
-    /// Taps that are multiplied as they are.
-    taps: Vec<Tap>,
-    /// The branches along height and width where those pay, with the centres of all.
-    transformed: Option<[Transformed; 2]>,
+    way: RowWay,
+}
+
+#[derive(Debug)]
+enum RowWay {
+    /// Taps as they are.
+    Taps(Vec<Tap>),
+    /// Fewer products along every axis: the width's have the centres of all.
+    Transformed {
+        width: Box<Transformed>,
+        sides: Box<SideTaps>,
+    },
 }
 
 impl<'a> RowConv<'a> {
@@ -169,49 +178,84 @@ impl<'a> RowConv<'a> {
             ..filters
         };
         let pays = |size| winograd::pays(size, filters.taps, filters.channels());
-        let transformed = (pays(height) && pays(width)).then(|| {
-            [1, 2].map(|branch| {
-                let (matrices, sizes) = branch_matrices(merged, branch, false);
-                Transformed::new(level, &matrices, sizes)
-            })
-        });
-        let direct = if transformed.is_some() { 0..1 } else { 0..3 };
+        let branch = |branch| branch_matrices(merged, branch, false);
+        let way = if pays(height) && pays(width) {
+            let (matrices, sizes) = branch(2);
+            RowWay::Transformed {
+                width: Box::new(Transformed::new(level, &matrices, sizes)),
+                sides: Box::new(SideTaps::new(level, [&branch(1).0, &branch(0).0], sizes)),
+            }
+        } else {
+            RowWay::Taps(merged_taps(level, merged, 0..3))
+        };
         Self {
             channels_in: filters.channels_in,
             channels_out: filters.channels_out,
             radius: filters.taps / 2,
             bias,
-            taps: merged_taps(level, merged, direct),
-            transformed,
+            way,
         }
     }
 
-    /// Neighbouring rows from `y` on of plane `z`; `line` gives the rows of the input, `None` outside.
+    /// How many planes further on is the one to which [`rows`](Self::rows) of plane `z` writes as well.
+    pub(crate) fn plane_ahead(&self, z: usize) -> Option<usize> {
+        let pairs = matches!(self.way, RowWay::Transformed { .. });
+        (pairs && pairs::is_first(z)).then_some(pairs::DISTANCE)
+    }
+
+    /// Neighbouring rows from `y` on of plane `z`, at most [`pairs::ROWS`]; `line` gives the rows of the input, `None` outside.
+    /// `ahead`: the same rows of the [plane ahead](Self::plane_ahead), if the volume has it.
     pub(crate) fn rows<'b>(
         &'b self,
         level: Level,
         [z, y]: [usize; 2],
         line: impl Fn(isize, isize) -> Option<&'b [f32]>,
-        out: &mut [&mut [f32]],
+        [out, ahead]: [&mut [&mut [f32]]; 2],
         scratch: &mut Vec<f32>,
     ) {
-        let mut store = Store::Biased(self.bias);
-        if let Some(transformed) = &self.transformed {
-            let near = |[dz, dy]: [isize; 2]| line(z as isize + dz, y as isize + dy);
-            let (size, channels) = ([1, out.len()], self.channels_in);
-            for (axis, weights) in (1..).zip(transformed) {
-                weights.tile(level, axis, size, &near, channels, out, scratch, store);
-                store = Store::Add;
+        let near = |[dz, dy]: [isize; 2]| line(z as isize + dz, y as isize + dy);
+        match &self.way {
+            RowWay::Transformed { width, sides } => {
+                let (first, channels) = (pairs::is_first(z), self.channels_in);
+                let (store, plane) = if first {
+                    let second = (!ahead.is_empty()).then_some(ahead);
+                    let bias = self.bias;
+                    (Store::Biased(bias), Plane::First { second, bias })
+                } else {
+                    (Store::Add, Plane::Second)
+                };
+                width.tile(
+                    level,
+                    2,
+                    [1, out.len()],
+                    &near,
+                    channels,
+                    out,
+                    scratch,
+                    store,
+                );
+                level.run(PairedRows {
+                    taps: sides,
+                    channels_in: channels,
+                    near: std::array::from_fn(|row| near([0, row as isize - 1])),
+                    beside: [-1, 1].map(|dz| std::array::from_fn(|row| near([dz, row as isize]))),
+                    plane,
+                    out,
+                    scratch,
+                });
             }
-        }
-        for (y, out) in (y..).zip(out) {
-            let row = SourceRow {
-                at: [z, y],
-                stride: 1,
-                channels_in: self.channels_in,
-                channels_out: self.channels_out,
-            };
-            row.convolve(level, &self.taps, &line, out, scratch, store);
+            RowWay::Taps(taps) => {
+                for (y, out) in (y..).zip(out) {
+                    let row = SourceRow {
+                        at: [z, y],
+                        stride: 1,
+                        channels_in: self.channels_in,
+                        channels_out: self.channels_out,
+                    };
+                    let store = Store::Biased(self.bias);
+                    row.convolve(level, taps, &line, out, scratch, store);
+                }
+            }
         }
     }
 }

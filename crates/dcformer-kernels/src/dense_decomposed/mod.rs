@@ -2,6 +2,7 @@
 
 pub(crate) mod cpu;
 pub(crate) mod measure;
+pub(crate) mod pairs;
 pub(crate) mod reference;
 pub(crate) mod stencil;
 pub(crate) mod training;

@@ -13,7 +13,7 @@
 //! The products are the register tiles of all dense work, twelve groups of four outputs high; `v` and `m` of a tile stay
 //! in the first-level cache.
 
-use crate::matmul::{Panels, Store, multiply_rows_ahead, with_tile_rows};
+use crate::matmul::{Ahead, Panels, Store, multiply_rows_ahead, with_tile_rows};
 use crate::simd::{Kernel, Level, MAX_LANES, Simd};
 
 /// Outputs of a group.
@@ -214,11 +214,11 @@ impl WinogradLines<'_, '_, '_> {
                 let panel = &matrix.values()[panel * len..][..len];
                 let values = &sums[input * ROWS * channels..][..ROWS * channels];
                 let mut tile = [[simd.splat(0.0); 2]; ROWS];
-                let ahead = [
+                let ahead = Ahead::lines([
                     self.lines
                         .ahead(first + ROWS, input, [self.width, channels]),
                     self.target(first, input),
-                ];
+                ]);
                 multiply_rows_ahead(simd, &mut tile, values, panel, channels, ahead);
                 let to = &mut products[input * ROWS * 2 * S::LANES..][..ROWS * 2 * S::LANES];
                 for (to, sums) in to.chunks_exact_mut(2 * S::LANES).zip(tile) {

@@ -1,9 +1,10 @@
 //! The stem on the CPU, as a pipeline of planes.
 //!
 //! A layer of three taps reads three planes of the one before, so it can compute plane `z` as soon as its predecessor has
-//! plane `z + 1`. One step computes one plane of every layer, each two planes behind its predecessor; four planes of each
-//! layer are kept, the one being written and the three being read. What a step reads was written in earlier steps, so all
-//! its rows are independent and threads take them as they come.
+//! plane `z + 1`. One step computes one plane of every layer, each two planes behind its predecessor; six planes of each
+//! layer are kept, the three being read, the one being written, and up to the one two further on, where it leaves what both
+//! share ([`pairs`]). What a step reads was written in earlier steps, so all its rows are independent and threads take
+//! them as they come.
 //!
 //! The features of the whole grid, 134 MB for a full chest CT, never exist: planes are read again while they are in the
 //! cache, and the memory of the stem is that of a dozen planes.
@@ -12,8 +13,8 @@ use rayon::prelude::*;
 
 use super::compose::compose;
 use crate::dense_decomposed::cpu::{Filters, RowConv};
+use crate::dense_decomposed::pairs;
 use crate::dense_decomposed::stencil::{Part, Stencil, StencilRow};
-use crate::dense_decomposed::winograd;
 use crate::gelu;
 use crate::geometry::Geometry;
 use crate::matmul::{Broadcast, Panels, Product, Store};
@@ -33,7 +34,7 @@ pub(crate) struct Stem<'a> {
 }
 
 /// Rows of one task.
-const ROWS: usize = winograd::OUTPUTS;
+const ROWS: usize = pairs::ROWS;
 
 impl Stem<'_> {
     /// The geometry of the output; `geometry` is the input's.
@@ -66,8 +67,7 @@ impl Stem<'_> {
         let radius = layers.iter().map(Layer::radius).fold(1, usize::max);
         let pipeline = Pipeline {
             level,
-            lag: radius + 1,
-            kept: 2 * radius + 2,
+            radius,
             stem: self,
             layers: &layers,
             projection: Panels::of(level, self.projection, channels, out_geometry.channels),
@@ -121,6 +121,15 @@ impl Layer<'_> {
         }
     }
 
+    /// The plane to which the computation of plane `z` of `depth` writes as well.
+    fn plane_ahead(&self, z: usize, depth: usize) -> Option<usize> {
+        match self {
+            Self::Volume(_) => None,
+            Self::Planes(conv) => conv.plane_ahead(z).map(|ahead| z + ahead),
+        }
+        .filter(|ahead| *ahead < depth)
+    }
+
     /// Of its output.
     fn channels(&self) -> usize {
         match self {
@@ -132,10 +141,8 @@ impl Layer<'_> {
 
 struct Pipeline<'a> {
     level: Level,
-    /// Planes that a layer is behind its predecessor: it reads `radius` ahead, and what it reads is of earlier steps.
-    lag: usize,
-    /// Planes of a layer that are kept: those read and the one being written.
-    kept: usize,
+    /// Planes before and after its own that a layer reads, at most.
+    radius: usize,
     stem: &'a Stem<'a>,
     layers: &'a [Layer<'a>],
     projection: Panels,
@@ -146,6 +153,15 @@ struct Pipeline<'a> {
 /// The last planes of a layer, plane `z` at `z` modulo their number.
 type Ring = Vec<Vec<f32>>;
 
+/// A plane being computed.
+struct Written {
+    layer: usize,
+    z: usize,
+    plane: Vec<f32>,
+    /// The plane further on to which the layer writes as well, and where it is.
+    ahead: Option<(usize, Vec<f32>)>,
+}
+
 /// Rows of a plane being computed.
 struct Task<'a> {
     /// A layer, or the pooling after the last.
@@ -154,6 +170,8 @@ struct Task<'a> {
     /// The first of the rows.
     y: usize,
     out: &'a mut [f32],
+    /// The same rows of the plane further on; empty if there is none.
+    ahead: &'a mut [f32],
 }
 
 /// Room that a thread uses again.
@@ -170,36 +188,56 @@ impl Pipeline<'_> {
             ..self.stem.grid(self.volume)
         };
         let [depth, height, width] = grid.size;
+        // Those that the next layer reads, the one being written, and what lies up to the one that is written as well.
+        let kept =
+            |layer: &Layer<'_>| 2 * self.radius + 2 + layer.plane_ahead(0, usize::MAX).unwrap_or(0);
         let mut rings: Vec<Ring> = self
             .layers
             .iter()
-            .map(|layer| vec![vec![0.0; height * width * layer.channels()]; self.kept])
+            .map(|layer| vec![vec![0.0; height * width * layer.channels()]; kept(layer)])
             .collect();
         let pooled = self.stem.out_geometry(self.volume);
         let mut pooled_planes = out
             .chunks_exact_mut(pooled.len() / pooled.size[0])
             .enumerate();
         let mut next_pooled = pooled_planes.next();
-        let last_lag = self.lag * (self.layers.len() - 1);
+        // Planes that a layer is behind its predecessor: what it reads is of earlier steps.
+        let lag = self.radius + 1;
+        let last_lag = lag * (self.layers.len() - 1);
         for step in 0_usize.. {
-            let plane_of = |lag: usize| step.checked_sub(lag).filter(|z| *z < depth);
             // The planes being written leave their rings for the step.
-            let mut written: Vec<(usize, usize, Vec<f32>)> = Vec::new();
-            for (index, ring) in rings.iter_mut().enumerate() {
-                if let Some(z) = plane_of(self.lag * index) {
-                    written.push((index, z, std::mem::take(&mut ring[z % self.kept])));
-                }
+            let mut written: Vec<Written> = Vec::new();
+            for (index, (layer, ring)) in self.layers.iter().zip(&mut rings).enumerate() {
+                let Some(z) = step.checked_sub(lag * index).filter(|z| *z < depth) else {
+                    continue;
+                };
+                let slots = ring.len();
+                let mut take = |z: usize| std::mem::take(&mut ring[z % slots]);
+                written.push(Written {
+                    layer: index,
+                    z,
+                    plane: take(z),
+                    ahead: layer.plane_ahead(z, depth).map(|z| (z, take(z))),
+                });
             }
             let mut tasks = Vec::new();
-            for (layer, z, plane) in &mut written {
+            for written in &mut written {
+                let Written {
+                    layer,
+                    z,
+                    plane,
+                    ahead,
+                } = written;
                 let row_len = width * self.layers[*layer].channels();
-                add_tasks(&mut tasks, [*layer, *z], row_len, plane);
+                let ahead = ahead.as_mut().map_or(&mut [][..], |(_, plane)| plane);
+                add_tasks(&mut tasks, [*layer, *z], row_len, plane, ahead);
             }
             // A pooled plane reads up to one plane after its own, all of earlier steps.
             if let Some((z, plane)) = &mut next_pooled
                 && step > last_lag + (2 * *z + 1).min(depth - 1)
             {
-                add_tasks(&mut tasks, [self.layers.len(), *z], pooled.row_len(), plane);
+                let place = [self.layers.len(), *z];
+                add_tasks(&mut tasks, place, pooled.row_len(), plane, &mut []);
             }
             let pools = tasks.iter().any(|task| task.layer == self.layers.len());
             tasks
@@ -207,8 +245,13 @@ impl Pipeline<'_> {
                 .for_each_init(Scratch::default, |scratch, task| {
                     self.rows(x, &rings, grid, task, scratch);
                 });
-            for (layer, z, plane) in written {
-                rings[layer][z % self.kept] = plane;
+            for written in written {
+                let ring = &mut rings[written.layer];
+                let slots = ring.len();
+                ring[written.z % slots] = written.plane;
+                if let Some((z, plane)) = written.ahead {
+                    ring[z % slots] = plane;
+                }
             }
             if pools {
                 next_pooled = pooled_planes.next();
@@ -232,13 +275,13 @@ impl Pipeline<'_> {
             z,
             y,
             out,
+            ahead,
         } = task;
         let Some(layer) = self.layers.get(index) else {
             return self.pool(&rings[index - 1], grid, [z, y], out, scratch);
         };
-        let mut rows: Vec<&mut [f32]> = out
-            .chunks_exact_mut(grid.size[2] * layer.channels())
-            .collect();
+        let row_len = grid.size[2] * layer.channels();
+        let mut rows: Vec<&mut [f32]> = out.chunks_exact_mut(row_len).collect();
         match layer {
             Layer::Volume(stencil) => {
                 for (y, out) in (y..).zip(rows) {
@@ -254,7 +297,9 @@ impl Pipeline<'_> {
             Layer::Planes(conv) => {
                 let read = grid.with_channels(conv.channels_in);
                 let line = |z, y| plane_line(&rings[index - 1], read, [z, y]);
-                conv.rows(self.level, [z, y], line, &mut rows, &mut scratch.conv);
+                let mut ahead: Vec<&mut [f32]> = ahead.chunks_exact_mut(row_len).collect();
+                let out = [&mut rows[..], &mut ahead[..]];
+                conv.rows(self.level, [z, y], line, out, &mut scratch.conv);
                 if self.stem.activate {
                     for row in rows {
                         gelu::cpu::forward(self.level, row);
@@ -292,10 +337,17 @@ fn add_tasks<'a>(
     [layer, z]: [usize; 2],
     row_len: usize,
     plane: &'a mut [f32],
+    ahead: &'a mut [f32],
 ) {
+    let mut ahead = ahead.chunks_mut(ROWS * row_len);
     for (chunk, out) in plane.chunks_mut(ROWS * row_len).enumerate() {
-        let y = chunk * ROWS;
-        tasks.push(Task { layer, z, y, out });
+        tasks.push(Task {
+            layer,
+            z,
+            y: chunk * ROWS,
+            out,
+            ahead: ahead.next().unwrap_or_default(),
+        });
     }
 }
 

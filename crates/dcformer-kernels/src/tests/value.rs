@@ -4,6 +4,7 @@ use burn::tensor::Device;
 
 use super::*;
 use crate::attention::cpu::Attention;
+use crate::dense_decomposed::cpu::RowConv;
 use crate::dense_decomposed::winograd::Transformed;
 use crate::geometry::Geometry;
 use crate::matmul::Store;
@@ -361,6 +362,64 @@ fn three_taps_by_transformed_products_equal_the_formula() {
                 let error = error(&found, &expected);
                 assert!(error < 2e-6, "{level} axis {axis} of {size:?}: {error:e}");
             }
+        }
+    }
+}
+
+/// A convolution whose planes share products, in the order of a pipeline, against the formula.
+#[test]
+fn planes_and_rows_that_share_products_equal_the_formula() {
+    // Depths that end inside a pair of planes and between pairs; heights that end inside a tile; widths inside a group.
+    for (size, channels) in [
+        ([1, 13, 17], [16, 16]),
+        ([2, 15, 27], [32, 48]),
+        ([7, 14, 20], [32, 32]),
+        ([9, 20, 33], [64, 32]),
+    ] {
+        let case = Case::new(1, size, channels, 3, 1);
+        let [channels_in, channels_out] = channels;
+        let x = numbers(case.input_len(), 1);
+        let weight = numbers(3 * 3 * channels_in * channels_out, 2);
+        let bias = numbers(channels_out, 3);
+        let branches = formula::dense_branches(&case, &x, &weight);
+        let expected: Vec<f32> = (0..branches[0].len())
+            .map(|index| {
+                let sum: f64 = branches.iter().map(|branch| branch[index]).sum();
+                sum as f32 + bias[index % channels_out]
+            })
+            .collect();
+        let filters = dense_decomposed::cpu::Filters {
+            weight: &weight,
+            taps: 3,
+            channels_in,
+            channels_out,
+        };
+        let geometry = Geometry::of(&case.input_shape());
+        let [depth, height, width] = size;
+        let row_len = width * channels_out;
+        for level in Level::available() {
+            let conv = RowConv::new(level, filters, &bias, size);
+            assert_eq!(conv.plane_ahead(0), Some(2));
+            // What is there before does not matter.
+            let mut planes = vec![vec![f32::NAN; height * row_len]; depth];
+            for z in 0..depth {
+                let (plane, further) = planes[z..].split_first_mut().expect("one a depth");
+                let ahead = conv
+                    .plane_ahead(z)
+                    .and_then(|distance| further.get_mut(distance - 1));
+                let ahead = ahead.map_or(&mut [][..], Vec::as_mut_slice);
+                let mut ahead = ahead.chunks_exact_mut(row_len);
+                let mut rows = plane.chunks_exact_mut(row_len);
+                for y in (0..height).step_by(4) {
+                    let mut out: Vec<_> = rows.by_ref().take(4).collect();
+                    let mut ahead: Vec<_> = ahead.by_ref().take(4).collect();
+                    let line = |z, y| geometry.line(&x, 0, [z, y]);
+                    let both = [&mut out[..], &mut ahead[..]];
+                    conv.rows(level, [z, y], line, both, &mut Vec::new());
+                }
+            }
+            let error = error(&planes.concat(), &expected);
+            assert!(error < 2e-6, "{level} {size:?} {channels:?}: {error:e}");
         }
     }
 }
