@@ -140,6 +140,25 @@ impl<'a> Voxels<'a> {
     }
 }
 
+/// What a tile reads: rows of its plane, of the plane before and of the plane after.
+struct Input<'a> {
+    near: [Voxels<'a>; ROWS + 2],
+    below: [Voxels<'a>; ROWS],
+    above: [Voxels<'a>; ROWS],
+}
+
+/// A row of a tile and a panel of output channels.
+#[derive(Clone, Copy)]
+struct Place {
+    /// The first voxel.
+    first: usize,
+    row: usize,
+    /// The row that comes next.
+    soon: usize,
+    panel: usize,
+    channels: usize,
+}
+
 impl PairedRows<'_, '_, '_> {
     /// Everything, with `CHANNELS` of input; zero stands for any other number.
     #[inline(always)]
@@ -174,114 +193,167 @@ impl PairedRows<'_, '_, '_> {
         } else {
             self.channels_in
         };
-        let columns = self.taps.channels_out();
-        let tile = [first, VOXELS];
-        // Loops, here and below: closures given to an array's methods are not compiled for the instruction set.
-        let mut near = [Voxels::of(None, tile, channels, nothing); ROWS + 2];
-        for (near, line) in near.iter_mut().zip(self.near) {
-            *near = Voxels::of(line, tile, channels, nothing);
-        }
-        let mut beside = [[near[0]; ROWS]; 2];
-        for (beside, lines) in beside.iter_mut().zip(self.beside) {
-            for (beside, line) in beside.iter_mut().zip(lines) {
-                *beside = Voxels::of(line, tile, channels, nothing);
-            }
-        }
-        let [below, above] = beside;
-        let second = matches!(self.plane, Plane::Second);
+        let input = self.input([first, VOXELS], channels, nothing);
         let rows = self.out.len();
-        for panel in 0..columns.div_ceil(2 * S::LANES) {
-            let covered = panel * 2 * S::LANES..((panel + 1) * 2 * S::LANES).min(columns);
+        for panel in 0..self.taps.channels_out().div_ceil(2 * S::LANES) {
             for parity in 0..rows.min(2) {
                 let mut shared = [[simd.splat(0.0); 2]; VOXELS];
-                let (_, middle) = reads(parity);
+                let (alone, both) = reads(parity);
                 multiply_rows_ahead(
                     simd,
                     &mut shared,
-                    near[middle].here,
+                    input.near[both].here,
                     panel_of::<S>(&self.taps.shared[0], panel, channels),
                     channels,
                     Ahead::lines([
-                        below[parity].here.as_ptr(),
-                        above[parity].here.as_ptr(),
-                        near[parity].here.as_ptr(),
+                        input.below[parity].here.as_ptr(),
+                        input.above[parity].here.as_ptr(),
+                        input.near[alone].here.as_ptr(),
                         // The other rows were read by the taps along the width.
-                        near[ROWS + 1 - parity].next,
+                        input.near[ROWS + 1 - parity].next,
                     ]),
                 );
                 for row in (parity..rows).step_by(2) {
-                    let target = |out| Target {
-                        out,
-                        row: first,
-                        stride: columns,
-                        columns: covered.clone(),
-                    };
-                    let (alone, both) = reads(row);
-                    let own = &mut differences[2 * row * VOXELS * channels..];
-                    let own = &mut own[..2 * VOXELS * channels];
+                    let differences = &mut differences[2 * row * VOXELS * channels..];
+                    let differences = &mut differences[..2 * VOXELS * channels];
                     if panel == 0 {
-                        let of_height = [near[alone].here, near[both].here];
-                        subtract(simd, of_height, channels, 0, own);
-                        let of_depth = if second {
-                            [above[row].here, below[row].here]
-                        } else {
-                            [below[row].here, above[row].here]
-                        };
-                        subtract(simd, of_depth, channels, channels, own);
+                        self.subtract(simd, &input, row, channels, differences);
                     }
-                    // What the next row reads, whatever it is.
-                    let soon = if row + 2 < rows {
-                        row + 2
-                    } else {
-                        (parity + 1) % ROWS
+                    // What the next row reads, whichever that is.
+                    let soon = if row + 2 < rows { row + 2 } else { 1 - parity };
+                    let place = Place {
+                        first,
+                        row,
+                        soon,
+                        panel,
+                        channels,
                     };
-                    let out_next = self.out[row]
-                        .as_ptr()
-                        .wrapping_add((first + VOXELS) * columns);
-                    let mut sums = [[simd.splat(0.0); 2]; VOXELS];
-                    if let Plane::First { second, bias } = &mut self.plane {
-                        if self.beside[1][row].is_some() {
-                            multiply_rows_ahead(
-                                simd,
-                                &mut sums,
-                                above[row].here,
-                                panel_of::<S>(&self.taps.shared[1], panel, channels),
-                                channels,
-                                Ahead::lines([above[row].next, out_next]),
-                            );
-                        }
-                        if let Some(second) = second {
-                            let store = Store::Biased(bias);
-                            store_tile(simd, &sums, target(&mut *second[row]), store);
-                        }
-                    }
-                    let matrix = &self.taps.own[usize::from(row >= 2)][usize::from(second)];
-                    multiply_rows_ahead(
-                        simd,
-                        &mut sums,
-                        own,
-                        panel_of::<S>(matrix, panel, 2 * channels),
-                        2 * channels,
-                        Ahead {
-                            starts: [
-                                below[soon].here.as_ptr(),
-                                above[soon].here.as_ptr(),
-                                near[reads(soon).0].here.as_ptr(),
-                                below[row].next,
-                                above[row].next,
-                            ],
-                            stride: LINE / 2,
-                        },
-                    );
-                    for (sums, shared) in sums.iter_mut().zip(&shared) {
-                        sums[0] = simd.add(sums[0], shared[0]);
-                        sums[1] = simd.add(sums[1], shared[1]);
-                    }
-                    store_tile(simd, &sums, target(&mut *self.out[row]), Store::Add);
+                    self.row(simd, &input, place, &shared, differences);
                 }
             }
         }
         VOXELS
+    }
+
+    #[inline(always)]
+    fn input<'n>(&self, tile: [usize; 2], channels: usize, nothing: &'n [f32]) -> Input<'n>
+    where
+        Self: 'n,
+    {
+        // Loops, here and below: closures given to an array's methods are not compiled for the instruction set.
+        let mut input = Input {
+            near: [Voxels::of(None, tile, channels, nothing); ROWS + 2],
+            below: [Voxels::of(None, tile, channels, nothing); ROWS],
+            above: [Voxels::of(None, tile, channels, nothing); ROWS],
+        };
+        for (voxels, line) in input.near.iter_mut().zip(self.near) {
+            *voxels = Voxels::of(line, tile, channels, nothing);
+        }
+        let [below, above] = self.beside;
+        for (voxels, line) in input.below.iter_mut().zip(below) {
+            *voxels = Voxels::of(line, tile, channels, nothing);
+        }
+        for (voxels, line) in input.above.iter_mut().zip(above) {
+            *voxels = Voxels::of(line, tile, channels, nothing);
+        }
+        input
+    }
+
+    /// What the own matrices of a row are multiplied with: `[voxel][2 * channels]`, the height's, then the depth's.
+    #[inline(always)]
+    fn subtract<S: Simd>(
+        &self,
+        simd: S,
+        input: &Input<'_>,
+        row: usize,
+        channels: usize,
+        to: &mut [f32],
+    ) {
+        let (alone, both) = reads(row);
+        let along_height = [input.near[alone].here, input.near[both].here];
+        let along_depth = match self.plane {
+            Plane::First { .. } => [input.below[row].here, input.above[row].here],
+            Plane::Second => [input.above[row].here, input.below[row].here],
+        };
+        subtract(simd, along_height, channels, 0, to);
+        subtract(simd, along_depth, channels, channels, to);
+    }
+
+    /// A row of a tile and a panel. `shared`: what it shares with the other row of its pair.
+    #[inline(always)]
+    fn row<S: Simd, const VOXELS: usize>(
+        &mut self,
+        simd: S,
+        input: &Input<'_>,
+        place: Place,
+        shared: &[[S::F32; 2]; VOXELS],
+        differences: &[f32],
+    ) {
+        let Place {
+            first,
+            row,
+            soon,
+            panel,
+            channels,
+        } = place;
+        let columns = self.taps.channels_out();
+        let width = 2 * S::LANES;
+        let covered = panel * width..((panel + 1) * width).min(columns);
+        let out_next = self.out[row]
+            .as_ptr()
+            .wrapping_add((first + VOXELS) * columns);
+        let mut sums = [[simd.splat(0.0); 2]; VOXELS];
+        if let Plane::First { second, bias } = &mut self.plane {
+            if self.beside[1][row].is_some() {
+                multiply_rows_ahead(
+                    simd,
+                    &mut sums,
+                    input.above[row].here,
+                    panel_of::<S>(&self.taps.shared[1], panel, channels),
+                    channels,
+                    Ahead::lines([input.above[row].next, out_next]),
+                );
+            }
+            if let Some(second) = second {
+                let target = Target {
+                    out: &mut *second[row],
+                    row: first,
+                    stride: columns,
+                    columns: covered.clone(),
+                };
+                store_tile(simd, &sums, target, Store::Biased(bias));
+            }
+        }
+        let second = usize::from(matches!(self.plane, Plane::Second));
+        let own = &self.taps.own[usize::from(row >= 2)][second];
+        multiply_rows_ahead(
+            simd,
+            &mut sums,
+            differences,
+            panel_of::<S>(own, panel, 2 * channels),
+            2 * channels,
+            Ahead {
+                starts: [
+                    input.below[soon].here.as_ptr(),
+                    input.above[soon].here.as_ptr(),
+                    input.near[reads(soon).0].here.as_ptr(),
+                    input.below[row].next,
+                    input.above[row].next,
+                ],
+                stride: LINE / 2,
+            },
+        );
+        for (sums, shared) in sums.iter_mut().zip(shared) {
+            sums[0] = simd.add(sums[0], shared[0]);
+            sums[1] = simd.add(sums[1], shared[1]);
+        }
+        let target = Target {
+            out: &mut *self.out[row],
+            row: first,
+            stride: columns,
+            columns: covered,
+        };
+        store_tile(simd, &sums, target, Store::Add);
     }
 }
 
