@@ -122,6 +122,7 @@ fn check_files(out: &Path) {
         "Is one better than the other?",
         "Text → volume R@10",
         "for 2 epochs",
+        "dcformer compare --models dcformer:nano,vit:naive --out",
         "dcformer nano",
     ] {
         assert!(html.contains(words), "no {words:?}");

@@ -29,7 +29,7 @@ pub use measure::{Answers, Inference, Measured, RetrievalAnswers, Subject};
 use crate::complexity::Shape3;
 use crate::error::{Error, Result};
 use crate::models::{ImageEncoderConfig, Preset, preset};
-use crate::train::{Pairs, RunConfig, StepReport};
+use crate::train::{Pairs, RunConfig, StepReport, TrainConfig};
 
 /// Which encoder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,6 +90,17 @@ pub enum Budget {
     Minutes(f64),
 }
 
+impl Budget {
+    /// Writes epochs or steps into a run's configuration; minutes are not known there.
+    pub fn set(self, train: &mut TrainConfig) {
+        match self {
+            Self::Epochs(epochs) => (train.epochs, train.steps) = (epochs, None),
+            Self::Steps(steps) => train.steps = Some(steps),
+            Self::Minutes(_) => {}
+        }
+    }
+}
+
 /// What a run is to be. Kept in its folder: a run that was made of another request is not taken for this one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -114,11 +125,7 @@ impl Request {
     pub fn new(encoder: EncoderName, config: &RunConfig, budget: Budget) -> Result<Self> {
         let mut config = config.clone();
         config.model = config.model.with_encoder(&encoder.preset()?)?;
-        match budget {
-            Budget::Epochs(epochs) => (config.train.epochs, config.train.steps) = (epochs, None),
-            Budget::Steps(steps) => config.train.steps = Some(steps),
-            Budget::Minutes(_) => {}
-        }
+        budget.set(&mut config.train);
         let config = config.resolved()?;
         Ok(Self {
             training_data: Pairs::of(config.data.training()?).fingerprint(),

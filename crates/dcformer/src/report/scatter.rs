@@ -98,6 +98,8 @@ impl Scatter {
     }
 
     fn draw_bubbles(&self, svg: &mut Svg, bubbles: &[&Bubble], x: &LogAxis, y: &Axis, plot: Area) {
+        /// Half of the width that names keep off an upright line.
+        const WHISKER: f64 = 5.0;
         /// The lightest ones stay visible.
         const SMALLEST: f64 = 4.0;
         let heaviest = bubbles
@@ -118,7 +120,7 @@ impl Scatter {
             if let Some(Interval { low, high }) = bubble.interval {
                 let (low, high) = (y.at(low), y.at(high));
                 svg.line(&format!("line thin {class}"), [cx, low], [cx, high]);
-                taken.push([cx - 1.0, high, cx + 1.0, low]);
+                taken.push([cx - WHISKER, high, cx + WHISKER, low]);
             }
             svg.dot(
                 &format!("bubble {class}"),
@@ -243,9 +245,11 @@ impl LogAxis {
         self.0.at(value.log10())
     }
 
-    /// 1, 2 and 5 of each power of ten within the axis, or the powers alone where those are many.
+    /// 1, 2 and 5 of each power of ten within the axis; the powers alone where those are many, every digit where they are
+    /// few.
     fn ticks(&self) -> Vec<(f64, String)> {
         const MANY: usize = 9;
+        const FEW: usize = 3;
         let [low, high] = self.0.values;
         let within = |steps: &[u8]| -> Vec<(f64, String)> {
             let powers = low.floor() as i32..=high.ceil() as i32;
@@ -261,11 +265,11 @@ impl LogAxis {
                 .map(|tick| (tick, tick.to_string()))
                 .collect()
         };
-        let fine = within(&[1, 2, 5]);
-        if fine.len() > MANY {
-            within(&[1])
-        } else {
-            fine
+        let usual = within(&[1, 2, 5]);
+        match usual.len() {
+            0..FEW => within(&[1, 2, 3, 4, 5, 6, 7, 8, 9]),
+            FEW..=MANY => usual,
+            _ => within(&[1]),
         }
     }
 }
@@ -303,7 +307,11 @@ mod tests {
             axis.ticks().into_iter().map(|(_, label)| label).collect()
         };
         assert_eq!(ticks(0.06, 0.3), ["0.05", "0.1", "0.2"]);
-        assert_eq!(ticks(1.0, 1.0), ["1"]);
+        assert_eq!(ticks(1.0, 1.0), ["0.8", "0.9", "1"]);
+        assert_eq!(
+            ticks(0.05, 0.08),
+            ["0.04", "0.05", "0.06", "0.07", "0.08", "0.09", "0.1"]
+        );
         assert_eq!(
             ticks(0.001, 90.0),
             ["0.001", "0.01", "0.1", "1", "10", "100"]

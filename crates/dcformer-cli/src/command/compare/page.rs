@@ -21,22 +21,19 @@ pub(super) fn report(
     data: Data,
 ) -> anyhow::Result<ComparisonReport> {
     let pairs = config.data.training()?.samples.len();
-    let (on, command, limits) = match &data {
+    let (on, limits) = match &data {
         Data::Phantoms => (
             "synthetic chest scans".to_owned(),
-            "dcformer compare".to_owned(),
             vec![
                 "The scans are synthetic: drawings of a chest with known findings. The numbers say how these encoders learn from \
                  them in this time, not how they would do on patients."
                     .to_owned(),
             ],
         ),
-        Data::Configured(path) => (
-            path.display().to_string(),
-            format!("dcformer compare --config {}", path.display()),
-            Vec::new(),
-        ),
+        Data::Configured(path) => (path.display().to_string(), Vec::new()),
     };
+    let mut shared = config.clone();
+    comparison.budget.set(&mut shared.train);
     let limits = limits
         .into_iter()
         .chain(limits_of_every(comparison.budget))
@@ -50,14 +47,26 @@ pub(super) fn report(
             budget(comparison.budget),
             comparison.patients
         ),
-        command,
+        command: command_line(),
         facts: facts(config, pairs, comparison.budget),
-        // Of the encoder it names one among others; the page says which there were.
-        configuration: config.to_toml(),
+        configuration: shared.to_toml(),
         comparison,
         training,
         limits,
     })
+}
+
+/// The command that this program was started with.
+fn command_line() -> String {
+    const MEANS_SOMETHING: [char; 9] = [' ', '"', '\'', '\\', '$', '*', '?', '&', ';'];
+    let word = |argument: std::ffi::OsString| {
+        let word = argument.to_string_lossy().into_owned();
+        let is_plain = !word.is_empty() && !word.contains(MEANS_SOMETHING);
+        if is_plain { word } else { format!("{word:?}") }
+    };
+    let arguments = std::env::args_os().skip(1).map(word);
+    let words = std::iter::once("dcformer".to_owned()).chain(arguments);
+    words.collect::<Vec<_>>().join(" ")
 }
 
 fn budget(budget: Budget) -> String {
