@@ -38,6 +38,18 @@ impl Runtime {
             DeviceChoice::Cpu => Device::flex(),
         })
     }
+
+    /// The same for another run of the program.
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let mut arguments = Vec::new();
+        if let Some(device) = self.device.to_possible_value() {
+            arguments.extend(["--device".to_owned(), device.get_name().to_owned()]);
+        }
+        if let Some(threads) = self.threads {
+            arguments.extend(["--threads".to_owned(), threads.to_string()]);
+        }
+        arguments
+    }
 }
 
 /// How results are printed.

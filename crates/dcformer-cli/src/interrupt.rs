@@ -17,3 +17,8 @@ pub(crate) fn stop_flag() -> anyhow::Result<&'static AtomicBool> {
     })?;
     Ok(&STOP)
 }
+
+/// The flag, without a handler: asks the work at hand to stop for another reason.
+pub(crate) fn stop() {
+    STOP.store(true, Ordering::Relaxed);
+}

@@ -9,6 +9,7 @@ mod cost;
 mod interrupt;
 mod output;
 mod progress;
+mod recipe;
 mod scan_args;
 mod summary;
 

@@ -16,14 +16,23 @@ use crate::command::evaluate::Scored;
 /// Right and wrong cases that a report shows, each.
 const CASES: usize = 4;
 
-/// The loss of every step and of every validation, from a run's `metrics.jsonl`.
-pub(crate) fn training_curve(path: &Path) -> anyhow::Result<TrainingCurve> {
+/// What every step of a run did, from its `metrics.jsonl`.
+pub(crate) fn steps(path: &Path) -> anyhow::Result<Vec<StepReport>> {
     let file =
         std::fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    BufReader::new(file)
+        .lines()
+        .map(|line| {
+            serde_json::from_str(&line?)
+                .with_context(|| format!("{}: a line is no report of a step", path.display()))
+        })
+        .collect()
+}
+
+/// The loss of every step and of every validation, from a run's `metrics.jsonl`.
+pub(crate) fn training_curve(path: &Path) -> anyhow::Result<TrainingCurve> {
     let mut curve = TrainingCurve::default();
-    for line in BufReader::new(file).lines() {
-        let report: StepReport = serde_json::from_str(&line?)
-            .with_context(|| format!("{}: a line is no report of a step", path.display()))?;
+    for report in steps(path)? {
         curve.train.push(LossPoint {
             step: report.step,
             loss: report.loss,

@@ -1,5 +1,6 @@
 //! Zero-shot detection: how probable is each abnormality in a volume, by the model's own words (SPEC section 7).
 
+mod labelled;
 mod latents;
 
 use std::path::Path;
@@ -13,6 +14,7 @@ use dcformer_volume::scan::ScanOptions;
 use rayon::prelude::*;
 use serde::Serialize;
 
+pub use self::labelled::LabelledScans;
 use self::latents::{Key, PromptLatents};
 use crate::checkpoint::{Model, ModelConfig, ModelFolder};
 use crate::error::{Error, Result};
@@ -156,9 +158,22 @@ impl Detector {
     /// # Errors
     /// If a scan cannot be read or is no CT.
     pub fn score(&self, samples: &[Sample], progress: &dyn Fn(usize)) -> Result<Vec<Vec<f32>>> {
+        let mut scores = Vec::with_capacity(samples.len());
+        self.for_each_latent(samples, |latent| {
+            scores.extend(self.compare(latent));
+            progress(scores.len());
+        })?;
+        Ok(scores)
+    }
+
+    /// Reads scans, a few at a time, and hands the latent of each, `[1, latent]`, to `take`, in order.
+    pub(crate) fn for_each_latent(
+        &self,
+        samples: &[Sample],
+        mut take: impl FnMut(Tensor<2>),
+    ) -> Result<()> {
         /// Scans read at once: two a core on most machines, a gigabyte at full size.
         const BATCH: usize = 8;
-        let mut scores = Vec::with_capacity(samples.len());
         for samples in samples.chunks(BATCH) {
             let read = |sample: &Sample| {
                 self.preprocess
@@ -169,11 +184,10 @@ impl Detector {
                 .map(read)
                 .collect::<Result<Vec<_>, _>>()?;
             for ModelInput { shape, values, .. } in inputs {
-                scores.extend(self.probabilities(values, batch_of_one(shape))?);
+                take(self.encode(values, batch_of_one(shape))?);
             }
-            progress(scores.len());
         }
-        Ok(scores)
+        Ok(())
     }
 
     /// Findings in a scan on disk, and what was decided on the way.

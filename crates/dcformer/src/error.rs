@@ -231,6 +231,32 @@ pub enum Error {
         volumes: usize,
     },
 
+    /// What a model is asked for and what is known of the scans have no name in common.
+    #[error(
+        "the model is asked for {asked}; the data have labels {known}; name the same abnormalities in the model's config.json"
+    )]
+    NoCommonLabel {
+        /// Names of the prompts.
+        asked: String,
+        /// Names of the labels.
+        known: String,
+    },
+
+    /// There is nothing to hold answers against.
+    #[error("no scan of the data has a label")]
+    NoLabelledScan,
+
+    /// Models were measured on different volumes.
+    #[error(
+        "{second} was measured on other volumes than {first}; remove the folders of their runs, or compare into another folder"
+    )]
+    NotComparable {
+        /// One model.
+        first: String,
+        /// The other.
+        second: String,
+    },
+
     /// A run's configuration is not one.
     #[error("{}: the configuration of a run cannot be read", path.display())]
     RunConfig {

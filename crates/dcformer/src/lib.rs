@@ -3,7 +3,7 @@
 //! Start with [`models::dcformer`], the image encoder of the paper; [`models::clip`] pairs it with a text encoder;
 //! [`train`] trains both on scans and reports; [`detect`] asks a trained model for abnormalities; [`evaluate`] measures
 //! its answers and [`report`] draws them; [`checkpoint`] reads the authors' weights and our model folders;
-//! [`complexity`] counts what a model costs.
+//! [`complexity`] counts what a model costs; [`compare`] puts encoders side by side.
 //!
 //! Tensors are burn's, features channels-last: `[batch, depth, height, width, channels]`.
 
@@ -11,6 +11,7 @@
 
 pub mod bench;
 pub mod checkpoint;
+pub mod compare;
 pub mod complexity;
 pub mod detect;
 pub mod embed;

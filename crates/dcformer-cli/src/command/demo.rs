@@ -8,17 +8,8 @@ use clap::Args;
 use dcformer::checkpoint::Model;
 use dcformer::detect::Detector;
 use dcformer::evaluate::{Bootstrap, Threshold};
-use dcformer::models::Temperature;
-use dcformer::models::dcformer::StemActivation;
 use dcformer::report::{Facts, Report, Timing};
-use dcformer::train::{
-    DataConfig, ModelChoice, OptimizerConfig, Outcome, ReportText, RunConfig, RunOptions, Schedule,
-    TextChoice, TrainConfig,
-};
-use dcformer_volume::geometry::Shape3;
-use dcformer_volume::intensity::Window;
-use dcformer_volume::phantom::{DataSetConfig, PhantomConfig};
-use dcformer_volume::preprocess::{Fit, Intensity, Preprocess};
+use dcformer::train::{Outcome, RunConfig, RunOptions};
 
 use crate::args::Runtime;
 use crate::command::evaluate::{Scored, print_table, read_data};
@@ -27,6 +18,7 @@ use crate::command::train::train_with_progress;
 use crate::interrupt::stop_flag;
 use crate::output;
 use crate::progress::{duration, note};
+use crate::recipe::{phantom_run, phantom_set};
 use crate::summary::{cases, training_curve};
 
 /// Train and test a small model on synthetic chest scans, and write a report
@@ -53,18 +45,7 @@ impl Demo {
         let mut timings = Timings::default();
         let [phantoms, run] = ["phantoms", "run"].map(|name| self.out.join(name));
 
-        let data = DataSetConfig {
-            seed: self.seed,
-            train_patients: 1600,
-            // Voxels of 4 mm: the network looks at 6.4 mm.
-            phantom: PhantomConfig {
-                columns: 96,
-                ..PhantomConfig::default()
-            },
-            // Noise hardly shrinks, and reading it compressed takes three times as long.
-            compression: 0,
-            ..DataSetConfig::default()
-        };
+        let data = phantom_set(self.seed);
         note(&format!(
             "1 of 4: drawing {} synthetic patients",
             data.train_patients + data.valid_patients
@@ -73,7 +54,7 @@ impl Demo {
             draw(&phantoms, &data)
         })?;
 
-        let config = run_config(&phantoms, self.seed);
+        let config = phantom_run(&phantoms, self.seed);
         note("2 of 4: training DCFormer nano and a text encoder from scratch");
         // The folder is the demonstration's own: an earlier one makes room.
         if run.exists() {
@@ -129,68 +110,6 @@ impl Demo {
             note(&format!("{step}: {}", duration(*elapsed_s)));
         }
         output::text(&next_steps(&path, &run.join("model"), &phantoms))
-    }
-}
-
-/// The demonstration's run: the authors' network and optimiser, with what makes it learn in minutes instead of days.
-fn run_config(phantoms: &Path, seed: u64) -> RunConfig {
-    RunConfig {
-        seed,
-        data: DataConfig::CtRate {
-            root: phantoms.to_owned(),
-            exclude: Vec::new(),
-        },
-        model: ModelChoice {
-            layer_scale: Some(0.5),
-            stem_activation: StemActivation::Gelu,
-            spread_latents: true,
-            temperature: Temperature::Learnable {
-                initial_log_scale: 2.5,
-            },
-            text: TextChoice::Scratch {
-                width: 128,
-                layers: 1,
-                heads: 4,
-                vocabulary: 2000,
-                tokens: 256,
-            },
-            ..ModelChoice::default()
-        },
-        preprocess: Preprocess {
-            // Calcium and metal stand out of soft tissue, which the authors' window of 200 HU cuts off.
-            intensity: Intensity::Window(Window::FULL),
-            // Just the chest: with the air around it, findings would have fewer of the voxels.
-            fit: Fit::SpacingMm {
-                depth: 8.6,
-                height: 6.4,
-                width: 6.4,
-            },
-            shape: Shape3 {
-                depth: 32,
-                height: 40,
-                width: 48,
-            },
-            ..Preprocess::dcformer()
-        },
-        train: TrainConfig {
-            epochs: 44,
-            // Sentences differ in more than what they say of the scan; only many of them a step average that out.
-            batch: 128,
-            report: ReportText::Sentences { most: 1 },
-            texts_per_volume: 24,
-            // So few patients are soon known by heart otherwise.
-            shift_voxels: [2; 3],
-            validate_every_epochs: Some(4),
-            clip_gradient_norm: Some(1.0),
-            optimizer: OptimizerConfig {
-                learning_rate: Some(2e-3),
-                schedule: Schedule::Cosine,
-                warmup_steps: 50,
-                ..OptimizerConfig::default()
-            },
-            ..TrainConfig::default()
-        },
-        prompts: dcformer::text::Prompts::default(),
     }
 }
 

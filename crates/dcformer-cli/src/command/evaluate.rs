@@ -2,9 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{bail, ensure};
 use clap::{Args, ValueEnum};
-use dcformer::detect::Detector;
+use dcformer::detect::{Detector, LabelledScans};
 use dcformer::evaluate::{Bootstrap, Evaluation, Predictions, Threshold};
 use dcformer::report::Report;
 use dcformer_volume::ct_rate::{self, Split};
@@ -123,53 +122,17 @@ pub(crate) struct Scored {
 impl Scored {
     /// Asks the model about every labelled scan of a data set.
     pub(crate) fn new(detector: &Detector, data: &DataSet) -> anyhow::Result<Self> {
-        let columns: Vec<(usize, usize)> = detector
-            .names()
-            .iter()
-            .enumerate()
-            .filter_map(|(asked, name)| {
-                let known = data
-                    .label_names
-                    .iter()
-                    .position(|label| label.eq_ignore_ascii_case(name))?;
-                Some((asked, known))
-            })
-            .collect();
-        ensure!(
-            !columns.is_empty(),
-            "the model is asked for {}; the data have labels {}; name the same abnormalities in the model's config.json",
-            detector.names().join(", "),
-            data.label_names.join(", ")
-        );
-        let samples: Vec<Sample> = data
-            .samples
-            .iter()
-            .filter(|sample| sample.is_labelled())
-            .cloned()
-            .collect();
-        if samples.is_empty() {
-            bail!("no scan of the data has a label");
-        }
-        let progress = Progress::new("detecting", 0, samples.len() as u64);
-        let scores = detector.score(&samples, &|done| progress.set(done as u64, ""))?;
+        let scans = LabelledScans::new(detector.names(), data)?;
+        let progress = Progress::new("detecting", 0, scans.samples.len() as u64);
+        let scores = detector.score(&scans.samples, &|done| progress.set(done as u64, ""))?;
         progress.finish();
-        let labels = samples
-            .iter()
-            .map(|sample| {
-                columns
-                    .iter()
-                    .map(|&(_, known)| sample.labels[known])
-                    .collect()
-            })
-            .collect();
-        let scores = scores
-            .into_iter()
-            .map(|scores| columns.iter().map(|&(asked, _)| scores[asked]).collect())
-            .collect();
-        let names = columns
-            .iter()
-            .map(|&(asked, _)| detector.names()[asked].clone())
-            .collect();
+        let scores = scores.iter().map(|scores| scans.select(scores)).collect();
+        let LabelledScans {
+            samples,
+            names,
+            labels,
+            ..
+        } = scans;
         Ok(Self {
             samples,
             names,

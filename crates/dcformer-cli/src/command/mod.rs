@@ -1,6 +1,7 @@
 //! The verbs, a file each.
 
 mod bench;
+mod compare;
 mod completions;
 mod complexity;
 mod demo;
@@ -26,6 +27,7 @@ pub(crate) enum Command {
     Detect(detect::Detect),
     Train(train::Train),
     Evaluate(evaluate::Evaluate),
+    Compare(compare::Compare),
     Embed(embed::Embed),
     Preprocess(preprocess::Preprocess),
     Phantom(phantom::Phantom),
@@ -34,6 +36,8 @@ pub(crate) enum Command {
     Metrics(metrics::Metrics),
     Complexity(complexity::Complexity),
     Bench(bench::Bench),
+    #[command(hide = true)]
+    ComparePart(compare::ComparePart),
     Completions(completions::Completions),
 }
 
@@ -63,6 +67,8 @@ impl Command {
             Self::Detect(command) => command.run(),
             Self::Train(command) => command.run(),
             Self::Evaluate(command) => command.run(),
+            Self::Compare(command) => command.run(),
+            Self::ComparePart(command) => command.run(),
             Self::Embed(command) => command.run(),
             Self::Preprocess(command) => command.run(),
             Self::Phantom(command) => command.run(),

@@ -2,11 +2,12 @@
 
 use super::{dcformer, succeed};
 
-const VERBS: [&str; 13] = [
+const VERBS: [&str; 14] = [
     "demo",
     "detect",
     "train",
     "evaluate",
+    "compare",
     "embed",
     "preprocess",
     "phantom",

@@ -5,6 +5,8 @@ mod bad_input;
 // How far lists of numbers are apart.
 #[path = "../../../dcformer/tests/it/distance.rs"]
 mod distance;
+// Encoders side by side.
+mod compare;
 // What scripts rely on.
 mod contracts;
 // Help and exit statuses.

@@ -56,7 +56,29 @@ impl Bootstrap {
         patients: &[P],
         threshold: &Threshold,
     ) -> Result<Metrics<Option<Interval>>> {
-        let volumes = predictions.volumes();
+        let rankings = predictions.rankings();
+        let present = threshold.count_present(&rankings)?;
+        let resampled = self.resample(predictions.volumes(), patients, |weight| {
+            Metrics::of(&rankings, &present, weight).values()
+        })?;
+        let mut place = 0;
+        Ok(Metrics::of(&rankings, &present, |_| 1).map(|_| {
+            place += 1;
+            self.interval(resampled.iter().map(|resample| resample[place - 1]))
+        }))
+    }
+
+    /// What `measure` makes of each resample; `weight(volume)` says how often a volume counts in it. The resamples depend
+    /// on the seed and on who is whose patient only: what several systems come to on them can be compared pair by pair.
+    ///
+    /// # Errors
+    /// If there is not one patient for each of the `volumes`.
+    pub(super) fn resample<P: AsRef<str> + Sync, T: Send>(
+        &self,
+        volumes: usize,
+        patients: &[P],
+        measure: impl Fn(&dyn Fn(usize) -> u64) -> T + Sync,
+    ) -> Result<Vec<T>> {
         if patients.len() != volumes {
             return Err(Error::EvaluationShape {
                 field: "patients",
@@ -65,32 +87,24 @@ impl Bootstrap {
                 each: "volume",
             });
         }
-        let rankings = predictions.rankings();
-        let present = threshold.count_present(&rankings)?;
         let (patient_of, patients) = number_patients(patients);
-
-        let resampled: Vec<Vec<Option<f64>>> = (0..self.resamples as u64)
-            .into_par_iter()
+        let draws = (0..self.resamples as u64).into_par_iter();
+        Ok(draws
             .map(|index| {
                 let mut random = Random::new(self.seed, "bootstrap", index);
                 let mut times_drawn = vec![0u64; patients];
                 (0..patients).for_each(|_| times_drawn[random.below(patients)] += 1);
-                Metrics::of(&rankings, &present, |row| times_drawn[patient_of[row]]).values()
+                measure(&|volume| times_drawn[patient_of[volume]])
             })
-            .collect();
-
-        let mut place = 0;
-        Ok(Metrics::of(&rankings, &present, |_| 1).map(|_| {
-            let values = resampled
-                .iter()
-                .filter_map(|resample| resample[place])
-                .collect();
-            place += 1;
-            self.interval(values)
-        }))
+            .collect())
     }
 
-    fn interval(&self, mut values: Vec<f64>) -> Option<Interval> {
+    /// The interval of a number from what it comes to in each resample.
+    pub(super) fn interval(
+        &self,
+        resampled: impl IntoIterator<Item = Option<f64>>,
+    ) -> Option<Interval> {
+        let mut values: Vec<f64> = resampled.into_iter().flatten().collect();
         if values.is_empty() || values.len() * 2 < self.resamples {
             return None;
         }

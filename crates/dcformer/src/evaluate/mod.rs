@@ -2,10 +2,11 @@
 //!
 //! [`Predictions`] pairs scores with labels, [`Metrics`] are the numbers of SPEC section 7, [`Bootstrap`] puts intervals
 //! around them, and [`Evaluation`] is all of it together, as a report shows it. Retrieval (SPEC section 8) has its
-//! numbers in [`retrieval`].
+//! numbers in [`retrieval`]. Whether one model is better than another is a [`Difference`].
 
 mod bootstrap;
 mod metrics;
+mod paired;
 mod ranking;
 mod reliability;
 pub mod retrieval;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use bootstrap::{Bootstrap, Interval};
 pub use metrics::{Metrics, Threshold};
+pub use paired::{Difference, Resampled};
 pub use ranking::RocPoint;
 pub use reliability::{ReliabilityBin, calibration_error};
 

@@ -39,7 +39,20 @@ pub fn recall_at_each<R: AsRef<[f32]> + Sync>(ks: &[usize], similarity: &[R]) ->
     let queries = similarity.len();
     assert!(queries > 0, "recall needs at least one query");
     assert!(ks.iter().all(|k| *k > 0), "recall@0 means nothing");
-    let ranks: Vec<usize> = similarity
+    let ranks = ranks(similarity);
+    ks.iter()
+        .map(|k| ranks.iter().filter(|rank| *rank < k).count() as f64 / queries as f64)
+        .collect()
+}
+
+/// Of each query, how many candidates are more similar than its own: 0 where it is found first. Candidates and ties are
+/// those of [`recall_at`].
+///
+/// # Panics
+/// If the matrix is not square.
+pub fn ranks<R: AsRef<[f32]> + Sync>(similarity: &[R]) -> Vec<usize> {
+    let queries = similarity.len();
+    similarity
         .par_iter()
         .enumerate()
         .map(|(query, row)| {
@@ -53,9 +66,6 @@ pub fn recall_at_each<R: AsRef<[f32]> + Sync>(ks: &[usize], similarity: &[R]) ->
                 .filter(|candidate| compare(row, *candidate, query) == Ordering::Less)
                 .count()
         })
-        .collect();
-    ks.iter()
-        .map(|k| ranks.iter().filter(|rank| *rank < k).count() as f64 / queries as f64)
         .collect()
 }
 

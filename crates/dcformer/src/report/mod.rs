@@ -1,14 +1,17 @@
 //! The HTML report of a run: one file that opens anywhere, without scripts or anything to load.
 //!
 //! [`Report`] is what to show; [`Report::to_html`] draws it and [`Report::write`] puts it on disk. Charts are SVG drawn
-//! here, slices are PNG inside the page, and colours follow the reader's light or dark setting.
+//! here, slices are PNG inside the page, and colours follow the reader's light or dark setting. Encoders side by side have
+//! a page of their own, [`ComparisonReport`].
 
 mod case;
 mod chart;
 mod choice;
+mod comparison;
 mod html;
 mod page;
 mod picture;
+mod scatter;
 mod svg;
 
 use std::path::Path;
@@ -18,6 +21,7 @@ use crate::evaluate::Evaluation;
 
 pub use case::{Case, CaseFinding, Verdict};
 pub use choice::{Choice, choose_cases};
+pub use comparison::ComparisonReport;
 pub use picture::{Picture, Scan};
 
 /// What a report shows; every part that is empty is left out.

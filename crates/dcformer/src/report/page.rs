@@ -13,48 +13,48 @@ const STYLE: &str = include_str!("style.css");
 const DISCLAIMER: &str = "Research software, not a medical device. Nothing here may be used to diagnose or treat anyone.";
 
 pub(super) fn render(report: &Report) -> String {
-    let mut html = format!(
-        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
-         <meta name=\"color-scheme\" content=\"light dark\"><meta name=\"generator\" content=\"dcformer {}\">\
-         <title>{}</title><style>{STYLE}</style></head><body><main>",
-        env!("CARGO_PKG_VERSION"),
-        escape(&report.title)
-    );
-    html.push_str(&header(report));
+    let mut body = header(&report.title, &report.summary, &report.command);
     if let Some(evaluation) = &report.evaluation {
-        html.push_str(&headline(evaluation));
-        html.push_str(&table(evaluation));
-        html.push_str(&curves(evaluation));
+        body.push_str(&headline(evaluation));
+        body.push_str(&table(evaluation));
+        body.push_str(&curves(evaluation));
     }
-    html.push_str(&charts(report));
-    html.push_str(&cases(&report.cases));
-    html.push_str(&facts(&report.facts));
-    html.push_str(&timings(&report.timings));
-    html.push_str(&configuration(&report.configuration));
-    html.push_str(&limits(report));
-    let _ = write!(
-        html,
-        "</main><footer>dcformer {} · {DISCLAIMER}</footer></body></html>",
-        env!("CARGO_PKG_VERSION")
-    );
-    html
+    body.push_str(&charts(report));
+    body.push_str(&cases(&report.cases));
+    body.push_str(&facts(&report.facts));
+    body.push_str(&timings(&report.timings));
+    body.push_str(&configuration(&report.configuration));
+    body.push_str(&limits(&report.limits, report.evaluation.is_some()));
+    document(&report.title, &body)
 }
 
-fn section(title: &str, body: &str) -> String {
+/// A whole page around the sections.
+pub(super) fn document(title: &str, body: &str) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
+         <meta name=\"color-scheme\" content=\"light dark\"><meta name=\"generator\" content=\"dcformer {version}\">\
+         <title>{}</title><style>{STYLE}</style></head><body><main>{body}</main>\
+         <footer>dcformer {version} · {DISCLAIMER}</footer></body></html>",
+        escape(title)
+    )
+}
+
+pub(super) fn section(title: &str, body: &str) -> String {
     format!("<section><h2>{title}</h2>{body}</section>")
 }
 
-fn header(report: &Report) -> String {
-    let mut html = format!("<header><h1>{}</h1>", escape(&report.title));
-    if !report.summary.is_empty() {
-        let _ = write!(html, "<p class=\"summary\">{}</p>", escape(&report.summary));
+pub(super) fn header(title: &str, summary: &str, command: &str) -> String {
+    let mut html = format!("<header><h1>{}</h1>", escape(title));
+    if !summary.is_empty() {
+        let _ = write!(html, "<p class=\"summary\">{}</p>", escape(summary));
     }
-    if !report.command.is_empty() {
+    if !command.is_empty() {
         let _ = write!(
             html,
             "<pre class=\"command\"><code>{}</code></pre>",
-            escape(&report.command)
+            escape(command)
         );
     }
     let _ = write!(html, "<p class=\"disclaimer\">{DISCLAIMER}</p></header>");
@@ -115,13 +115,13 @@ fn headline(evaluation: &Evaluation) -> String {
     section("Result", &body)
 }
 
-fn tile(class: &str, name: &str, value: &str, below: &str) -> String {
+pub(super) fn tile(class: &str, name: &str, value: &str, below: &str) -> String {
     format!(
         "<div class=\"tile {class}\"><span>{name}</span><b>{value}</b><small>{below}</small></div>"
     )
 }
 
-fn range(interval: Option<Interval>) -> String {
+pub(super) fn range(interval: Option<Interval>) -> String {
     interval.map_or_else(
         || "no interval".into(),
         |Interval { low, high }| format!("{low:.3} – {high:.3}"),
@@ -278,7 +278,7 @@ fn cases(cases: &[Case]) -> String {
     section("Examples", &body)
 }
 
-fn facts(facts: &[Facts]) -> String {
+pub(super) fn facts(facts: &[Facts]) -> String {
     let mut body = String::new();
     for Facts { heading, rows } in facts {
         let _ = write!(body, "<div><h3>{}</h3><dl>", escape(heading));
@@ -325,7 +325,7 @@ fn timings(timings: &[Timing]) -> String {
     section("Time", &body)
 }
 
-fn configuration(configuration: &str) -> String {
+pub(super) fn configuration(configuration: &str) -> String {
     if configuration.is_empty() {
         return String::new();
     }
@@ -336,12 +336,13 @@ fn configuration(configuration: &str) -> String {
     section("Configuration", &body)
 }
 
-fn limits(report: &Report) -> String {
+/// What every reader must know, what this one must, and if there are intervals, what they do not say.
+pub(super) fn limits(limits: &[String], intervals: bool) -> String {
     let mut body = format!("<ul class=\"limits\"><li>{DISCLAIMER}</li>");
-    for limit in &report.limits {
+    for limit in limits {
         let _ = write!(body, "<li>{}</li>", escape(limit));
     }
-    if report.evaluation.is_some() {
+    if intervals {
         body.push_str(
             "<li>The intervals say how much the numbers would change with other patients like these. They say nothing about \
              patients, scanners or hospitals that are not like these.</li>\

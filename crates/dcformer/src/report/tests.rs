@@ -178,3 +178,67 @@ fn writing_replaces_the_old_report_and_leaves_nothing_else() {
     );
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
 }
+
+/// A comparison that is hostile wherever text comes in.
+fn comparison_report() -> ComparisonReport {
+    use crate::compare::tests::{comparison, entry};
+    let text = HOSTILE.to_owned();
+    let mut entries = vec![entry("vit:naive", 6), entry("dcformer:nano", 0)];
+    for entry in &mut entries {
+        entry.measured.answers.names = vec![text.clone()];
+        entry.trained.simd.clone_from(&text);
+    }
+    let mut comparison = comparison(entries);
+    comparison.failures[0].reason.clone_from(&text);
+    ComparisonReport {
+        title: text.clone(),
+        summary: text.clone(),
+        command: text.clone(),
+        comparison,
+        training: vec![report().training; 2],
+        facts: report().facts,
+        configuration: text.clone(),
+        limits: vec![text],
+    }
+}
+
+#[test]
+fn the_page_of_a_comparison_is_well_formed_and_loads_nothing() {
+    let html = comparison_report().to_html();
+    check_markup(&html);
+    assert!(!html.contains("<script") && !html.contains("NaN") && !html.contains("inf\""));
+    assert!(
+        ["http://", "https://", "src=", "@import", "url("]
+            .iter()
+            .all(|word| !html.contains(word))
+    );
+    // Title, heading, summary, command, failure, abnormality, instruction set, two facts, configuration, limit.
+    assert!(html.matches("&lt;script&gt;").count() >= 10);
+}
+
+#[test]
+fn numbers_of_the_comparison_are_on_its_page() {
+    let html = comparison_report().to_html();
+    assert!(html.contains("<b>dcformer nano</b> is ahead with a mean AUROC of <b>1.000</b>"));
+    assert!(html.contains("The difference to vit naive is more than the choice of patients"));
+    // The difference both ways, each in its colour.
+    assert!(html.contains("<td class=\"above\">+0.500<small>"));
+    assert!(html.contains("<td class=\"below\">−0.500<small>"));
+    assert!(html.contains("<td>12.5</td><td>–</td><td>4.00</td><td>700</td>"));
+    assert!(html.contains("12 volumes of 12 patients"));
+    // A guess among 12 pairs.
+    assert!(html.contains("<td>0.083</td><td>0.417</td><td>0.833</td>"));
+    assert_eq!(html.matches("<circle class=\"bubble").count(), 3 * 2);
+}
+
+#[test]
+fn encoders_that_cannot_be_told_apart_are_named() {
+    use crate::compare::tests::{comparison, entry};
+    let mut report = comparison_report();
+    report.comparison = comparison(vec![entry("vit:naive", 1), entry("dcformer:nano", 1)]);
+    let html = report.to_html();
+    let same = |name| format!("The difference to {name} is no more than the choice");
+    let named = ["dcformer nano", "vit naive"].map(|name| html.contains(&same(name)));
+    assert_eq!(named.iter().filter(|found| **found).count(), 1);
+    assert!(html.contains("<td class=\"unsure\">+0.000"));
+}

@@ -9,8 +9,8 @@ use crate::complexity::Shape3;
 use crate::error::{Error, Result};
 use crate::models::dcformer::StemActivation;
 use crate::models::{
-    BertConfig, ClipConfig, ImageEncoderConfig, Reduction, Temperature, VectorQuantizerConfig,
-    preset,
+    BertConfig, ClipConfig, ImageEncoderConfig, Preset, Reduction, Temperature,
+    VectorQuantizerConfig, preset,
 };
 use crate::text::Prompts;
 
@@ -129,6 +129,13 @@ impl RunConfig {
         }
         if epochs == 0 {
             return wrong("train.epochs", "0".to_owned(), "at least 1");
+        }
+        if self.train.steps == Some(0) {
+            return wrong(
+                "train.steps",
+                "0".to_owned(),
+                "at least 1, or absent for whole epochs",
+            );
         }
         if self.train.texts_per_volume == 0 {
             return wrong("train.texts_per_volume", "0".to_owned(), "at least 1");
@@ -259,6 +266,25 @@ impl ModelChoice {
         preset.config.with_options(options)
     }
 
+    /// The same for another encoder: options of single sizes are the network's own and stay behind with it, and a quantizer's
+    /// codes are as long as the encoder's features.
+    ///
+    /// # Errors
+    /// As [`encoder`](Self::encoder).
+    pub fn with_encoder(&self, encoder: &Preset) -> Result<Self> {
+        let mut choice = self.clone();
+        if choice.encoder != encoder.network {
+            choice.options.clear();
+        }
+        choice.encoder = encoder.network.to_owned();
+        choice.variant = encoder.variant.to_owned();
+        let features = choice.encoder()?.features();
+        if let Some(quantizer) = &mut choice.quantizer {
+            quantizer.channels = features;
+        }
+        Ok(choice)
+    }
+
     /// The whole network's configuration around a text encoder, for volumes of this size.
     ///
     /// # Errors
@@ -319,6 +345,8 @@ impl Default for TextChoice {
 pub struct TrainConfig {
     /// Passes over the training pairs.
     pub epochs: usize,
+    /// Steps of the whole run, in place of `epochs`; absent for as many as the epochs have.
+    pub steps: Option<u64>,
     /// Pairs that are contrasted with each other.
     pub batch: usize,
     /// Batches whose gradients are averaged before the weights move; each is contrasted within itself only.
@@ -348,6 +376,7 @@ impl Default for TrainConfig {
     fn default() -> Self {
         Self {
             epochs: 15,
+            steps: None,
             batch: 8,
             accumulate: 1,
             optimizer: OptimizerConfig::default(),

@@ -83,10 +83,15 @@ impl Pairs {
 
     /// A number that changes when the list does.
     pub fn fingerprint(&self) -> u64 {
+        Self::fingerprint_of(&self.samples)
+    }
+
+    /// The same for any samples, of their names and reports.
+    pub fn fingerprint_of(samples: &[Sample]) -> u64 {
         // FNV-1a: short, and the same on every machine and in every version of the compiler.
         const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
         const PRIME: u64 = 0x0000_0100_0000_01b3;
-        let bytes = self.samples.iter().flat_map(|sample| {
+        let bytes = samples.iter().flat_map(|sample| {
             let report = sample.report.as_deref().unwrap_or_default();
             sample
                 .name
@@ -268,7 +273,7 @@ pub(super) fn texts_of_step(
 
 /// The sentences of a report. A full stop inside a number or an abbreviation ends none; one that touches the next
 /// sentence does, as where the authors' texts of CT-RATE go from findings to impressions.
-fn sentences(report: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn sentences(report: &str) -> impl Iterator<Item = &str> {
     let is_end = |(index, _): &(usize, &str)| {
         let abbreviates = report[..*index].ends_with(char::is_uppercase);
         report[index + 1..]

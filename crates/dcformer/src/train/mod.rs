@@ -17,12 +17,15 @@ mod data;
 mod learning_rate;
 mod metrics_file;
 mod optimizer;
+mod pace;
 mod run;
 
 pub use config::{
     DataConfig, ModelChoice, OptimizerConfig, ReportText, RunConfig, Schedule, TextChoice,
     TrainConfig,
 };
+pub(crate) use data::sentences;
 pub use data::{Pairs, VolumeSource};
 pub use optimizer::{AdamW, Moments, ParameterGradients};
+pub use pace::seconds_of_step;
 pub use run::{Observer, Outcome, RunOptions, StepReport, train};

@@ -94,6 +94,17 @@ pub fn train(
 ) -> Result<Outcome> {
     let config = &config.resolved()?;
     let pairs = pairs_of(config.data.training()?, observer);
+    train_on(pairs, config, folder, options, observer)
+}
+
+/// [`train`] on these pairs, with a resolved configuration.
+pub(super) fn train_on(
+    pairs: Pairs,
+    config: &RunConfig,
+    folder: &Path,
+    options: &RunOptions<'_>,
+    observer: &dyn Observer,
+) -> Result<Outcome> {
     let plan = Plan::new(config, pairs.samples.len())?;
     let held_out = held_out_pairs(config, observer)?;
     let all_volumes = pairs.samples.len() + held_out.as_ref().map_or(0, |held| held.samples.len());
@@ -275,7 +286,8 @@ impl Plan {
                 expected: effective,
             });
         }
-        let steps = steps_per_epoch * config.train.epochs as u64;
+        let whole_epochs = steps_per_epoch * config.train.epochs as u64;
+        let steps = config.train.steps.unwrap_or(whole_epochs);
         let checkpoint_every = config
             .train
             .checkpoint_every_steps
