@@ -1,6 +1,6 @@
 """One peer, in a process of its own: makes its model ready, then runs once for every line that it reads.
 
-Started by `encoders.py`. Prints one JSON line for each run: {"seconds", "peak_mb"}; the first line that it prints, before
+Started by `encoders.py` and `other_encoders.py`. Prints one JSON line for each run: {"seconds", "peak_mb"}; the first line that it prints, before
 any run, says that it is ready. With `--out`, the output of the first run is kept for comparison.
 """
 
@@ -19,9 +19,13 @@ def torch_model(arguments, train=False):
     import torch
 
     import dcformer_torch
+    import networks_torch
 
     torch.set_num_threads(THREADS)
-    model = dcformer_torch.encoder(arguments.variant)
+    if arguments.network == "dcformer":
+        model = dcformer_torch.encoder(arguments.variant)
+    else:
+        model = networks_torch.encoder(arguments.network, arguments.variant)
     return model.train() if train else model.eval()
 
 
@@ -98,6 +102,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("task", choices=["forward", "train", "text"])
     parser.add_argument("peer", choices=["eager", "channels-last", "compile", "onnxruntime", "openvino", "transformers"])
+    parser.add_argument("--network", default="dcformer")
     parser.add_argument("--variant", default="nano")
     parser.add_argument("--volume", help=".npy")
     parser.add_argument("--onnx")

@@ -15,9 +15,9 @@ use burn::tensor::{Device, Distribution, Tensor};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use dcformer_kernels::simd::Level;
 use dcformer_kernels::{
-    BufferPool, MixerMlp, StemWeights, dense_decomposed_conv, dense_decomposed_norm,
-    depthwise_decomposed_conv, depthwise_decomposed_norm, max_pool, mixer_mlp, mlp, pool_project,
-    stem,
+    BufferPool, MixerMlp, StemWeights, average_pool, dense_decomposed_conv, dense_decomposed_norm,
+    depthwise_conv, depthwise_decomposed_conv, depthwise_decomposed_norm, max_pool, mixer_mlp, mlp,
+    pool_project, stem,
 };
 
 #[global_allocator]
@@ -218,6 +218,44 @@ impl Bench {
         }
     }
 
+    /// The token mixers of ConvNeXt and PoolFormer on a full chest CT, and the small filter of the others.
+    fn windows(&mut self) {
+        for (grid, channels, taps) in [
+            ([32, 64, 64], 40, 7),
+            ([16, 32, 32], 80, 7),
+            ([8, 16, 16], 160, 7),
+            ([4, 8, 8], 320, 7),
+            ([32, 64, 64], 8, 3),
+            ([16, 32, 32], 512, 3),
+        ] {
+            let [d, h, w] = grid;
+            let size = format!("{d}x{h}x{w}, {channels} channels, {taps}x{taps}x{taps}");
+            let products = d * h * w * channels * taps * taps * taps;
+            let x = self.random([1, d, h, w, channels]);
+            let weight = self.random([taps, taps, taps, channels]);
+            let bias = self.random([channels]);
+            let before = [taps / 2; 3];
+            self.run("depthwise_conv", size.clone(), products, || {
+                let (weight, bias) = (weight.clone(), bias.clone());
+                drop(depthwise_conv(x.clone(), weight, bias, before));
+            });
+            let x = x.autodiff().require_grad();
+            let weight = weight.autodiff().require_grad();
+            let bias = bias.autodiff().require_grad();
+            // Forward, and the gradients of input and filters.
+            self.run("depthwise_conv, backward", size, 3 * products, || {
+                let y = depthwise_conv(x.clone(), weight.clone(), bias.clone(), before);
+                drop(y.sum().backward());
+            });
+        }
+        for (grid, channels) in [([32, 64, 64], 40), ([16, 32, 32], 80)] {
+            let [d, h, w] = grid;
+            let size = format!("{d}x{h}x{w}, {channels} channels");
+            let x = self.random([1, d, h, w, channels]);
+            self.run("average_pool", size, 0, || drop(average_pool(x.clone())));
+        }
+    }
+
     /// Criterion's medians as fractions of the peak.
     fn table(&self) {
         let level = Level::current();
@@ -270,6 +308,7 @@ fn main() {
     bench.stems();
     bench.dense();
     bench.stages();
+    bench.windows();
     bench.criterion.final_summary();
     bench.table();
 }

@@ -4,8 +4,8 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, backend_extension};
 
 use crate::{
-    attention, dense_decomposed, depthwise_decomposed, gelu, layer_norm, max_pool, mixer_mlp, mlp,
-    stem,
+    attention, average_pool, dense_decomposed, depthwise_conv, depthwise_decomposed, gelu,
+    layer_norm, max_pool, mixer_mlp, mlp, stem,
 };
 
 /// The operations of this crate, as a backend sees them.
@@ -58,6 +58,21 @@ pub trait KernelOps: Backend {
         epsilon: f64,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         depthwise_decomposed::reference::norm::<Self>(x, weight, gamma, beta, epsilon)
+    }
+
+    /// See [`depthwise_conv`](crate::depthwise_conv()).
+    fn depthwise_conv_3d(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        before: [usize; 3],
+    ) -> FloatTensor<Self> {
+        depthwise_conv::reference::forward::<Self>(x, weight, bias, before)
+    }
+
+    /// See [`average_pool`](crate::average_pool()).
+    fn average_pool_3d(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        average_pool::reference::forward::<Self>(x)
     }
 
     /// See [`max_pool`](crate::max_pool()).

@@ -6,6 +6,8 @@
 //! | [`dense_decomposed_norm`] | the same, each branch batch-normalised first | yes |
 //! | [`depthwise_decomposed_conv`] | one filter per channel along each axis, added (mixer) | yes |
 //! | [`depthwise_decomposed_norm`] | the same, each branch batch-normalised first | yes |
+//! | [`depthwise_conv()`] | one 3-D filter per channel | yes |
+//! | [`average_pool()`] | 3x3x3 mean, stride 1 | yes |
 //! | [`max_pool()`] | 3x3x3 maximum, stride 2 | yes |
 //! | [`pool_project()`] | the same, then a matrix product over channels | as its parts |
 //! | [`stem()`] | dense decomposed convolutions in a row, pooled and projected | as its parts |
@@ -20,8 +22,10 @@
 //! differentiates on any backend, and tests hold the fast versions to it.
 
 pub mod attention;
+pub mod average_pool;
 mod backend;
 pub mod dense_decomposed;
+pub mod depthwise_conv;
 pub mod depthwise_decomposed;
 mod extension;
 pub mod gelu;
@@ -41,7 +45,9 @@ mod tests;
 mod tiles;
 
 pub use attention::packed_attention;
+pub use average_pool::average_pool;
 pub use dense_decomposed::{dense_decomposed_conv, dense_decomposed_norm};
+pub use depthwise_conv::depthwise_conv;
 pub use depthwise_decomposed::{depthwise_decomposed_conv, depthwise_decomposed_norm};
 pub use extension::KernelOps;
 pub use gelu::gelu;

@@ -62,18 +62,25 @@ impl Tile {
     }
 }
 
+/// The tiles of a grid, in their order.
+pub(crate) fn tiles(geometry: Geometry, side: [usize; 2]) -> impl Iterator<Item = Tile> {
+    let count = geometry.batch * Tile::per_volume(geometry, side);
+    (0..count).map(move |index| Tile::of(geometry, side, index))
+}
+
 /// Planes and rows of the tiles of a grid: smaller where there would be few. It depends on the grid alone.
 pub(crate) fn side(geometry: Geometry) -> [usize; 2] {
-    let tiles = |side| geometry.batch * Tile::per_volume(geometry, side);
-    [
-        [SIDE, SIDE],
-        [SIDE / 2, SIDE],
-        [SIDE / 2, SIDE / 2],
-        [1, SIDE / 2],
-    ]
-    .into_iter()
-    .find(|side| tiles(*side) >= TILES)
-    .unwrap_or([1, 1])
+    side_up_to(geometry, SIDE)
+}
+
+/// [`side`], of tiles of at most `side` planes and rows.
+pub(crate) fn side_up_to(geometry: Geometry, side: usize) -> [usize; 2] {
+    let mut side = [side; 2];
+    while side != [1, 1] && geometry.batch * Tile::per_volume(geometry, side) < TILES {
+        let axis = usize::from(side[0] < side[1]);
+        side[axis] = side[axis].div_ceil(2);
+    }
+    side
 }
 
 /// Computes `N` grids of values tile by tile, on all threads: `work` fills the rows of a tile, which are zeros before. Its

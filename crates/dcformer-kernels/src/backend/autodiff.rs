@@ -65,6 +65,9 @@ macro_rules! register {
     };
 }
 
+mod average_pool;
+mod depthwise_conv;
+
 #[derive(Debug)]
 struct DenseNorm;
 
@@ -427,6 +430,19 @@ impl<C: CheckpointStrategy> KernelOps for Autodiff<Flex, C> {
                 }
             };
         (output, Self::from_inner(mean), Self::from_inner(variance))
+    }
+
+    fn depthwise_conv_3d(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        before: [usize; 3],
+    ) -> FloatTensor<Self> {
+        depthwise_conv::forward::<C>(x, weight, bias, before)
+    }
+
+    fn average_pool_3d(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        average_pool::forward::<C>(x)
     }
 
     fn max_pool_3d(x: FloatTensor<Self>) -> FloatTensor<Self> {

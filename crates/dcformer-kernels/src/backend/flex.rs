@@ -8,7 +8,9 @@ use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::{Bytes, DType, Shape};
 
 use crate::attention::{self, cpu::Attention};
+use crate::average_pool;
 use crate::dense_decomposed;
+use crate::depthwise_conv::{self, lines::Window};
 use crate::depthwise_decomposed;
 use crate::geometry::Geometry;
 use crate::mixer_mlp::{self, cpu::MixerMlp};
@@ -74,6 +76,13 @@ pub(crate) fn depthwise_filters<'a>(
     depthwise_decomposed::cpu::Filters {
         weight,
         taps: shape[1],
+    }
+}
+
+pub(crate) fn window(weight: &Shape, before: [usize; 3]) -> Window {
+    Window {
+        taps: [weight[0], weight[1], weight[2]],
+        before,
     }
 }
 
@@ -203,6 +212,35 @@ impl KernelOps for Flex {
         );
         let [mean, variance] = statistics_tensors(&statistics, geometry.channels);
         (tensor(out, geometry.shape()), mean, variance)
+    }
+
+    fn depthwise_conv_3d(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        before: [usize; 3],
+    ) -> FloatTensor<Self> {
+        if !all_f32(&[&x, &weight, &bias]) {
+            return depthwise_conv::reference::forward::<Self>(x, weight, bias, before);
+        }
+        let geometry = Geometry::of(&x.shape());
+        let window = window(&weight.shape(), before);
+        let [x, weight, bias] = [x, weight, bias].map(|operand| Values::of(&operand));
+        let filters = depthwise_conv::cpu::Filters {
+            weight: &weight,
+            window,
+        };
+        let out = depthwise_conv::cpu::forward(Level::current(), &x, filters, &bias, geometry);
+        tensor(out, geometry.shape())
+    }
+
+    fn average_pool_3d(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        if !all_f32(&[&x]) {
+            return average_pool::reference::forward::<Self>(x);
+        }
+        let geometry = Geometry::of(&x.shape());
+        let out = average_pool::cpu::forward(Level::current(), &Values::of(&x), geometry);
+        tensor(out, geometry.shape())
     }
 
     fn max_pool_3d(x: FloatTensor<Self>) -> FloatTensor<Self> {

@@ -11,7 +11,7 @@ use crate::{attention, dense_decomposed, depthwise_decomposed, gelu, layer_norm,
 /// at worst, on the case with the fewest voxels per statistic.
 const TOLERANCE: f32 = 1e-4;
 
-type Primitive = <Differentiated as burn::backend::BackendTypes>::FloatTensorPrimitive;
+pub(super) type Primitive = <Differentiated as burn::backend::BackendTypes>::FloatTensorPrimitive;
 
 fn primitive<const D: usize>(tensor: Tensor<D>) -> Primitive {
     tensor
@@ -20,7 +20,7 @@ fn primitive<const D: usize>(tensor: Tensor<D>) -> Primitive {
 }
 
 /// Gradients of `Σ operation(operands) · cotangent` with respect to every operand.
-fn gradients<const D: usize>(
+pub(super) fn gradients<const D: usize>(
     operands: &[Operand],
     cotangent: &[f32],
     operation: impl FnOnce(Vec<Primitive>) -> Primitive,
@@ -47,13 +47,13 @@ fn gradients<const D: usize>(
 }
 
 #[derive(Clone, Debug)]
-struct Operand {
+pub(super) struct Operand {
     values: Vec<f32>,
     shape: Vec<usize>,
 }
 
 impl Operand {
-    fn new(values: Vec<f32>, shape: &[usize]) -> Self {
+    pub(super) fn new(values: Vec<f32>, shape: &[usize]) -> Self {
         Self {
             values,
             shape: shape.to_vec(),
@@ -72,7 +72,7 @@ impl Operand {
     }
 }
 
-fn compare(what: &str, names: &[&str], found: &[Vec<f32>], expected: &[Vec<f32>]) {
+pub(super) fn compare(what: &str, names: &[&str], found: &[Vec<f32>], expected: &[Vec<f32>]) {
     let wrong: Vec<String> = names
         .iter()
         .zip(found.iter().zip(expected))
@@ -84,7 +84,7 @@ fn compare(what: &str, names: &[&str], found: &[Vec<f32>], expected: &[Vec<f32>]
 }
 
 /// Takes the operands out of a vector.
-fn unpack<const N: usize>(operands: Vec<Primitive>) -> [Primitive; N] {
+pub(super) fn unpack<const N: usize>(operands: Vec<Primitive>) -> [Primitive; N] {
     operands
         .try_into()
         .unwrap_or_else(|_| panic!("the operation has {N} operands"))

@@ -9,7 +9,7 @@ use crate::geometry::Geometry;
 use crate::simd::Level;
 use crate::{depthwise_decomposed, matmul};
 
-fn on_threads<T: Send>(threads: usize, work: impl Fn() -> T + Send + Sync) -> T {
+pub(super) fn on_threads<T: Send>(threads: usize, work: impl Fn() -> T + Send + Sync) -> T {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build()

@@ -1,6 +1,8 @@
 //! Two judges for every operation: the *formula*, plain loops that share no code with the crate, and the
 //! *definition*, made of the framework's operations, whose gradients the framework derives by itself.
 
+mod average_pool;
+mod depthwise_conv;
 mod formula;
 mod gradient;
 mod invariance;

@@ -4,8 +4,10 @@ use burn::module::{Module, Param};
 use burn::tensor::module::{conv3d, linear};
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor, s};
+use dcformer_kernels::depthwise_conv;
 
 use super::batch_norm::{Affine, BatchNorm, Statistics};
+use super::cache::Cache;
 use super::decomposed::fresh_filters;
 use super::patches::{PatchOrder, patches};
 use crate::complexity::{Bias, Cost};
@@ -64,6 +66,7 @@ impl ConvConfig {
             bias: (self.bias == Bias::With).then_some(bias),
             stride: self.stride,
             depthwise: self.depthwise,
+            taps_first: Cache::default(),
         }
     }
 
@@ -90,19 +93,43 @@ pub(super) struct Conv {
     bias: Option<Param<Tensor<1>>>,
     stride: usize,
     depthwise: bool,
+    /// Of a depthwise one, see `taps_first`.
+    taps_first: Cache<Tensor<4>>,
 }
 
 impl Conv {
     pub(super) fn forward(&self, x: Tensor<5>) -> Tensor<5> {
         let bias = self.bias.as_ref().map(Param::val);
-        self.with_weights(x, self.weight.val(), bias)
+        if !self.depthwise {
+            return self.with_weights(x, self.weight.val(), bias);
+        }
+        let weight = self.taps_first();
+        let [kernel, _, _, channels] = weight.dims();
+        let bias = bias.unwrap_or_else(|| Tensor::zeros([channels], &x.device()));
+        depthwise_conv(x, weight, bias, [kernel / 2; 3])
     }
 
-    /// The convolution with weights in the place of its own.
+    /// The weight of a depthwise convolution as the kernel takes it, `[depth, height, width, channels]`.
+    fn taps_first(&self) -> Tensor<4> {
+        let turned = || {
+            let weight = self.weight.val();
+            let [channels, _, kernel, ..] = weight.dims();
+            let shape = [kernel, kernel, kernel, channels];
+            weight.permute([4, 2, 3, 0, 1]).reshape(shape)
+        };
+        // Tracked weights need their gradient through it, so nothing may be kept.
+        if self.weight.lazy_device().is_autodiff() {
+            turned()
+        } else {
+            self.taps_first.get_or(turned)
+        }
+    }
+
+    /// The convolution, not a depthwise one, with weights in the place of its own.
     fn with_weights(&self, x: Tensor<5>, weight: Tensor<5>, bias: Option<Tensor<1>>) -> Tensor<5> {
         let [outputs, inputs, kernel, ..] = weight.dims();
         let stride = self.stride;
-        if !self.depthwise && (kernel == stride || kernel == 1) {
+        if kernel == stride || kernel == 1 {
             let x = if kernel == stride {
                 patches(x, [kernel; 3], PatchOrder::DepthFirst)
             } else {
@@ -111,33 +138,10 @@ impl Conv {
             let matrix = weight.permute([4, 2, 3, 1, 0]);
             return linear(x, matrix.reshape([kernel.pow(3) * inputs, outputs]), bias);
         }
-        let groups = if self.depthwise { outputs } else { 1 };
-        convolve(
-            x,
-            weight.permute([0, 1, 4, 2, 3]),
-            bias,
-            stride,
-            [kernel / 2; 3],
-            groups,
-        )
+        let options = ConvOptions::new([stride; 3], [kernel / 2; 3], [1; 3], 1);
+        let weight = weight.permute([0, 1, 4, 2, 3]);
+        conv3d(x.permute([0, 4, 1, 2, 3]), weight, bias, options).permute([0, 2, 3, 4, 1])
     }
-}
-
-/// The framework's convolution, of channels-last features.
-///
-/// # Shapes
-/// - `x`: `[batch, depth, height, width, channels_in]`; `weight`: `[channels_out, channels_in / groups, depth, height,
-///   width]`; `padding`: zeros on either side along depth, height, width
-pub(super) fn convolve(
-    x: Tensor<5>,
-    weight: Tensor<5>,
-    bias: Option<Tensor<1>>,
-    stride: usize,
-    padding: [usize; 3],
-    groups: usize,
-) -> Tensor<5> {
-    let options = ConvOptions::new([stride; 3], padding, [1; 3], groups);
-    conv3d(x.permute([0, 4, 1, 2, 3]), weight, bias, options).permute([0, 2, 3, 4, 1])
 }
 
 /// A convolution without bias and a batch norm.
@@ -241,6 +245,7 @@ mod tests {
             ConvConfig::dense([3, 2], 1, 1),
             ConvConfig::dense([3, 2], 1, 2).without_bias(),
             ConvConfig::depthwise(3, 5),
+            ConvConfig::depthwise(3, 7).without_bias(),
         ] {
             let conv = config.init(&device);
             let shape = [2, 5, 3, 4, config.channels[0]];

@@ -10,16 +10,14 @@ mod position_bias;
 use burn::module::{Module, Param};
 use burn::nn::{Initializer, Linear, LinearConfig};
 use burn::tensor::activation::softmax;
-use burn::tensor::ops::PadMode;
 use burn::tensor::{Device, Tensor};
-use dcformer_kernels::{gelu, packed_attention};
+use dcformer_kernels::{depthwise_conv, gelu, packed_attention};
 use serde::{Deserialize, Serialize};
 
 use self::position_bias::PositionBias;
 use super::batch_norm::Statistics;
 use super::buffer::Buffer;
 use super::clip::Reduction;
-use super::conv::convolve;
 use super::decomposed::fresh_filters;
 use super::encoder::{Encoder, EncoderConfig, MOST, MOST_LAYERS, Variant, check_size};
 use super::layer_norm::{LAYER_NORM_EPSILON, LayerNorm, layer_norm};
@@ -294,10 +292,9 @@ impl PositionEncoding {
         let shape = x.dims();
         let features = shape[2];
         let grid = x.reshape([batch, depth, height, width, features]);
-        let before = [(POSITION_TAPS - 1, 0), (0, 0), (0, 0), (0, 0)];
-        let grid = grid.pad(before, PadMode::Constant(0.0));
-        let bias = Some(self.bias.val());
-        convolve(grid, self.weight.val(), bias, 1, [0, 1, 1], features).reshape(shape)
+        let weight = self.weight.val().permute([2, 3, 4, 0, 1]).squeeze_dim(4);
+        let before = [POSITION_TAPS - 1, POSITION_TAPS / 2, POSITION_TAPS / 2];
+        depthwise_conv(grid, weight, self.bias.val(), before).reshape(shape)
     }
 }
 

@@ -29,6 +29,20 @@ impl LayerNorm {
     pub(super) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         layer_norm(x, self.gamma.val(), self.beta.val(), self.epsilon)
     }
+
+    /// The output times `scale`, `[channels]`, which multiplies the norm's own scale and shift instead: no pass over the
+    /// grid.
+    ///
+    /// # Shapes
+    /// - input, output: `[.., channels]`
+    pub(super) fn forward_scaled<const D: usize>(
+        &self,
+        x: Tensor<D>,
+        scale: &Param<Tensor<1>>,
+    ) -> Tensor<D> {
+        let (gamma, beta) = (self.gamma.val(), self.beta.val());
+        layer_norm(x, gamma * scale.val(), beta * scale.val(), self.epsilon)
+    }
 }
 
 /// [`dcformer_kernels::layer_norm`] of a tensor of any rank.

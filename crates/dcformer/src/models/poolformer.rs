@@ -6,8 +6,8 @@
 
 use burn::module::{Module, Param};
 use burn::nn::Initializer;
-use burn::tensor::ops::PadMode;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
+use dcformer_kernels::average_pool;
 use serde::{Deserialize, Serialize};
 
 use super::batch_norm::Statistics;
@@ -166,79 +166,10 @@ impl Block {
 
 impl pyramid::Block for Block {
     fn forward(&self, x: Tensor<5>) -> Tensor<5> {
-        let normalized = self.pool_norm.forward(x.clone());
-        let pooled = average_pool(normalized.clone()) - normalized;
-        let x = x + pooled * self.pool_scale.val().unsqueeze();
+        // A mean over neighbours keeps channels apart, so the scale may come before it.
+        let scaled = self.pool_norm.forward_scaled(x.clone(), &self.pool_scale);
+        let x = x - scaled.clone() + average_pool(scaled);
         let normalized = self.mlp_norm.forward(x.clone());
         x + self.mlp.forward_scaled(normalized, &self.mlp_scale)
-    }
-}
-
-/// The mean of each 3x3x3 window, stride 1; what lies outside the grid does not count.
-///
-/// # Shapes
-/// - input, output: `[batch, depth, height, width, channels]`
-fn average_pool(x: Tensor<5>) -> Tensor<5> {
-    // The window's mean is the mean along each axis in turn: how many values count is a product over the axes.
-    (1..4).fold(x, |x, axis| {
-        let size = x.dims()[axis];
-        let mut around = [(0, 0); 5];
-        around[axis] = (1, 1);
-        let padded = x.pad(around, PadMode::Constant(0.0));
-        let sum = (0..3)
-            .map(|shift| padded.clone().narrow(axis, shift, size))
-            .reduce(|sum, next| sum + next)
-            .expect("three neighbours");
-        let shares: Vec<f32> = (0..size)
-            .map(|index| {
-                let neighbours = 1 + usize::from(index > 0) + usize::from(index + 1 < size);
-                1.0 / neighbours as f32
-            })
-            .collect();
-        let mut shape = [1; 5];
-        shape[axis] = size;
-        let shares = Tensor::from_data(TensorData::new(shares, shape), &sum.device());
-        sum * shares
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use burn::tensor::Distribution;
-
-    use super::*;
-
-    #[test]
-    fn pooling_is_the_mean_of_the_neighbours_inside_the_grid() {
-        let device = Device::flex();
-        let sizes = [1, 3, 4];
-        let x = Tensor::<5>::random([2, 1, 3, 4, 2], Distribution::Uniform(-1.0, 1.0), &device);
-        let values: Vec<f32> = x.clone().into_data().try_to_vec().unwrap();
-        let found: Vec<f32> = average_pool(x).into_data().try_to_vec().unwrap();
-        let [depth, height, width] = sizes;
-        let at = |n: usize, [z, y, x]: [usize; 3], c: usize| {
-            (((n * depth + z) * height + y) * width + x) * 2 + c
-        };
-        let near = |size: usize, index: usize| index.saturating_sub(1)..(index + 2).min(size);
-        for n in 0..2 {
-            for c in 0..2 {
-                for (z, y, x) in [(0, 0, 0), (0, 1, 1), (0, 2, 3), (0, 1, 0)] {
-                    let (mut sum, mut count) = (0.0, 0.0);
-                    for z in near(depth, z) {
-                        for y in near(height, y) {
-                            for x in near(width, x) {
-                                sum += values[at(n, [z, y, x], c)];
-                                count += 1.0;
-                            }
-                        }
-                    }
-                    let found = found[at(n, [z, y, x], c)];
-                    assert!(
-                        (found - sum / count).abs() < 1e-6,
-                        "{found} is not {sum} / {count}"
-                    );
-                }
-            }
-        }
     }
 }
