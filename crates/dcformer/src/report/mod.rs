@@ -1,14 +1,17 @@
 //! The HTML report of a run: one file that opens anywhere, without scripts or anything to load.
 //!
 //! [`Report`] is what to show; [`Report::to_html`] draws it and [`Report::write`] puts it on disk. Charts are SVG drawn
-//! here, slices are PNG inside the page, and colours follow the reader's light or dark setting.
+//! here, slices are PNG inside the page, and colours follow the reader's light or dark setting. [`study`] writes the
+//! paper's figures and tables of costs.
 
 mod case;
 mod chart;
 mod choice;
+mod cost_chart;
 mod html;
 mod page;
 mod picture;
+pub mod study;
 mod svg;
 
 use std::path::Path;
