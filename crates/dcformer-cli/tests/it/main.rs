@@ -5,6 +5,8 @@ mod bad_input;
 // How far lists of numbers are apart.
 #[path = "../../../dcformer/tests/it/distance.rs"]
 mod distance;
+// What networks cost, by parts, and beside the paper.
+mod complexity;
 // What scripts rely on.
 mod contracts;
 // Help and exit statuses.
