@@ -7,6 +7,8 @@ mod bad_input;
 mod distance;
 // Encoders side by side.
 mod compare;
+// What networks cost, by parts, and beside the paper.
+mod complexity;
 // What scripts rely on.
 mod contracts;
 // Help and exit statuses.

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::memory::{Activation, Flow, Keeps, Size};
+
 /// Multiply-adds of normalising one element, as fvcore has it: mean, variance, two to normalise, scale and shift.
 const NORM_COST: u64 = 5;
 
@@ -23,17 +25,20 @@ pub enum Kind {
     Norm,
     /// Learnt numbers that are added or multiplied: scales, positions, tokens.
     Parameter,
+    /// Activations, sums, pooling, copies: no multiply-adds in this count, but memory.
+    Elementwise,
 }
 
 impl Kind {
     /// All kinds, in the order in which they are printed.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Convolution,
         Self::Depthwise,
         Self::Linear,
         Self::Attention,
         Self::Norm,
         Self::Parameter,
+        Self::Elementwise,
     ];
 }
 
@@ -46,6 +51,7 @@ impl fmt::Display for Kind {
             Self::Attention => "attention",
             Self::Norm => "norm",
             Self::Parameter => "parameter",
+            Self::Elementwise => "elementwise",
         })
     }
 }
@@ -115,12 +121,40 @@ pub struct AttentionSize {
     pub head_dim: usize,
     /// How the products are counted.
     pub products: Products,
+    /// Whether something is added to the logits.
+    pub bias: bool,
+}
+
+/// The tensors between which attention computes. Parts of one tensor are that tensor.
+#[derive(Clone, Copy, Debug)]
+pub struct Operands {
+    /// What the queries are in.
+    pub query: Activation,
+    /// What the keys are in.
+    pub key: Activation,
+    /// What the values are in.
+    pub value: Activation,
+}
+
+impl Operands {
+    /// Queries, keys and values are parts of one tensor.
+    pub fn packed(all: Activation) -> Self {
+        Self {
+            query: all,
+            key: all,
+            value: all,
+        }
+    }
 }
 
 /// What a network costs, layer by layer, in the order of its forward pass.
+///
+/// Each layer reads what the one before made, unless [`back_to`](Self::back_to) says otherwise; from that follows which
+/// activations are alive together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
     layers: Vec<Layer>,
+    pub(super) flow: Flow,
 }
 
 impl Cost {
@@ -134,24 +168,24 @@ impl Cost {
         self.layers.iter().map(|layer| layer.amount).sum()
     }
 
-    /// The sum over the layers of one kind.
-    pub fn of_kind(&self, kind: Kind) -> Amount {
-        let layers = self.layers.iter().filter(|layer| layer.kind == kind);
-        layers.map(|layer| layer.amount).sum()
-    }
-
     /// Multiply-adds in units of 10^9, to the four decimals of the published table.
     pub fn gmacs(&self) -> f64 {
         (self.total().macs as f64 / 1e5).round() / 1e4
     }
+}
 
+/// How parts become a network, and which tensors they read.
+impl Cost {
     /// Appends a part, its layers' names behind `name`.
     pub fn part(&mut self, name: impl fmt::Display, part: Self) {
         let named = part.layers.into_iter().map(|layer| Layer {
             name: format!("{name}.{}", layer.name),
             ..layer
         });
-        self.layers.extend(named);
+        self.append(Self {
+            layers: named.collect(),
+            flow: part.flow,
+        });
     }
 
     /// The same as the only part of a network, behind `name`.
@@ -164,9 +198,52 @@ impl Cost {
 
     /// Appends the layers of a part under their own names.
     pub fn append(&mut self, part: Self) {
+        self.flow.append(part.flow, self.layers.len());
         self.layers.extend(part.layers);
     }
 
+    /// What the next layer reads.
+    pub fn here(&self) -> Activation {
+        self.flow.current()
+    }
+
+    /// Lets the next layer read `activation`.
+    pub fn back_to(&mut self, activation: Activation) {
+        self.flow.set_current(activation);
+    }
+
+    /// Branches that read the same tensor, each added to the sum of those before as soon as it is made.
+    pub fn sum_of(&mut self, names: &[&str], mut branch: impl FnMut(&mut Self, &str)) {
+        let x = self.here();
+        let mut sum = None;
+        for name in names {
+            self.back_to(x);
+            branch(self, name);
+            if let Some(sum) = sum {
+                self.add(&format!("{name}.sum"), sum);
+            }
+            sum = Some(self.here());
+        }
+    }
+
+    /// `x + part(x)`, the part's layers behind `name`.
+    pub fn residual(&mut self, name: &str, part: Self) {
+        let x = self.here();
+        self.part(name, part);
+        self.add(&format!("{name}.residual"), x);
+    }
+
+    /// Keeps `activation` alive up to here, where a part read it last that does not say so.
+    pub fn last_use(&mut self, name: &str, activation: Activation) {
+        let here = self.here();
+        let nothing = Size::Numbers(0);
+        self.elementwise(name, &[activation], nothing, Keeps::Nothing);
+        self.back_to(here);
+    }
+}
+
+/// The layers that learn.
+impl Cost {
     /// A convolution of `taps` taps in all that reads `inputs` channels for each of `outputs`, at `positions` places.
     pub fn conv(
         &mut self,
@@ -215,35 +292,42 @@ impl Cost {
             Bias::With => outputs,
             Bias::Without => 0,
         };
-        self.push(
-            name,
-            kind,
-            Amount {
-                params: fan_in * outputs + biases,
-                macs: fan_in * outputs * positions,
-                activations: outputs * positions,
-            },
-        );
+        let amount = Amount {
+            params: fan_in * outputs + biases,
+            macs: fan_in * outputs * positions,
+            activations: outputs * positions,
+        };
+        let layer = self.push(name, kind, amount);
+        let made = Size::Numbers(outputs * positions);
+        self.flow.step(layer, &[self.here()], made, Keeps::Inputs);
     }
 
-    /// Both products of self-attention; what surrounds them is linear layers.
-    pub fn attention(&mut self, name: &str, size: AttentionSize) {
+    /// Both products of self-attention and the softmax between them; what surrounds them is linear layers.
+    pub fn attention(&mut self, name: &str, size: AttentionSize, operands: Operands) {
         let [sequences, tokens, heads, head_dim] =
             [size.sequences, size.tokens, size.heads, size.head_dim].map(|size| size as u64);
         let weights = sequences * heads * tokens * tokens;
+        let gathered = sequences * tokens * heads * head_dim;
         let product = match size.products {
             Products::Matmul => weights * head_dim,
             Products::Einsum => four_digits(2 * weights * head_dim) / 2,
         };
-        self.push(
-            name,
-            Kind::Attention,
-            Amount {
-                params: 0,
-                macs: 2 * product,
-                activations: weights + sequences * tokens * heads * head_dim,
-            },
-        );
+        let amount = Amount {
+            params: 0,
+            macs: 2 * product,
+            activations: weights + gathered,
+        };
+        let layer = self.push(name, Kind::Attention, amount);
+        let flow = &mut self.flow;
+        let Operands { query, key, value } = operands;
+        let logits = Size::Numbers(weights);
+        let mut x = flow.step(layer, &[query, key], logits, Keeps::Inputs);
+        if size.bias {
+            x = flow.step(layer, &[x], Size::Like(x), Keeps::Nothing);
+        }
+        let weights = flow.step(layer, &[x], Size::Like(x), Keeps::Output);
+        let gathered = Size::Numbers(gathered);
+        flow.step(layer, &[weights, value], gathered, Keeps::Inputs);
     }
 
     /// A norm with scale and shift, over `rows` rows, in training.
@@ -261,16 +345,19 @@ impl Cost {
         self.norm_of(name, 2 * channels, 0);
     }
 
+    /// A norm of which `elements` are counted.
     fn norm_of(&mut self, name: &str, params: usize, elements: usize) {
         let amount = Amount {
             params: params as u64,
             macs: NORM_COST * elements as u64,
             activations: 0,
         };
-        self.push(name, Kind::Norm, amount);
+        let layer = self.push(name, Kind::Norm, amount);
+        let x = self.here();
+        self.flow.step(layer, &[x], Size::Like(x), Keeps::Inputs);
     }
 
-    /// Learnt numbers that cost no multiply-adds in this count.
+    /// Learnt numbers that cost no multiply-adds in this count, and are no operation of their own.
     pub fn parameter(&mut self, name: &str, count: usize) {
         let amount = Amount {
             params: count as u64,
@@ -279,12 +366,88 @@ impl Cost {
         self.push(name, Kind::Parameter, amount);
     }
 
-    fn push(&mut self, name: &str, kind: Kind, amount: Amount) {
+    /// A learnt factor for each of `count` channels.
+    pub fn scale(&mut self, name: &str, count: usize) {
+        self.parameter(name, count);
+        let (layer, x) = (self.layers.len() - 1, self.here());
+        self.flow.step(layer, &[x], Size::Like(x), Keeps::Inputs);
+    }
+
+    /// Appends a layer and gives its index.
+    fn push(&mut self, name: &str, kind: Kind, amount: Amount) -> usize {
         self.layers.push(Layer {
             name: name.to_owned(),
             kind,
             amount,
         });
+        self.layers.len() - 1
+    }
+}
+
+/// What counts nothing and takes memory.
+impl Cost {
+    /// A function of each number whose derivative needs the number: GELU, or a division by a length.
+    pub fn activation(&mut self, name: &str) {
+        self.like_here(name, &[], Keeps::Inputs);
+    }
+
+    /// A rectifier; its derivative can be read from its result.
+    pub fn relu(&mut self, name: &str) {
+        self.like_here(name, &[], Keeps::Output);
+    }
+
+    /// The sum with another tensor, or the difference.
+    pub fn add(&mut self, name: &str, other: Activation) {
+        self.like_here(name, &[other], Keeps::Nothing);
+    }
+
+    /// A tensor of the same size whose derivatives need nothing: a mean of neighbours, a copy in another order, a sum with
+    /// learnt numbers.
+    pub fn linear_map(&mut self, name: &str) {
+        self.like_here(name, &[], Keeps::Nothing);
+    }
+
+    /// The maxima of windows, `outputs` of them.
+    pub fn max_pool(&mut self, name: &str, outputs: usize) {
+        let outputs = Size::Numbers(outputs as u64);
+        self.elementwise(name, &[self.here()], outputs, Keeps::Choices);
+    }
+
+    /// `numbers` values out of the tensor and `others`, side by side.
+    pub fn concatenate(&mut self, name: &str, others: &[Activation], numbers: usize) {
+        let reads = [&[self.here()], others].concat();
+        let numbers = Size::Numbers(numbers as u64);
+        self.elementwise(name, &reads, numbers, Keeps::Nothing);
+    }
+
+    /// An [`activation`](Self::activation) of `numbers` values of a tensor.
+    pub fn activation_of_part(&mut self, name: &str, numbers: usize) {
+        let part = Size::Numbers(numbers as u64);
+        self.elementwise(name, &[self.here()], part, Keeps::Inputs);
+    }
+
+    /// The product of the two halves of a tensor, of `numbers` values each, one of them through an activation.
+    pub fn gate(&mut self, name: &str, numbers: usize) {
+        let both = self.here();
+        self.activation_of_part(&format!("{name}.activation"), numbers);
+        let product = [self.here(), both];
+        let numbers = Size::Numbers(numbers as u64);
+        self.elementwise(&format!("{name}.product"), &product, numbers, Keeps::Inputs);
+    }
+
+    /// `numbers` values that are computed from nothing that flows.
+    pub fn constant(&mut self, name: &str, numbers: usize) {
+        self.elementwise(name, &[], Size::Numbers(numbers as u64), Keeps::Nothing);
+    }
+
+    fn like_here(&mut self, name: &str, others: &[Activation], keeps: Keeps) {
+        let x = self.here();
+        self.elementwise(name, &[&[x], others].concat(), Size::Like(x), keeps);
+    }
+
+    fn elementwise(&mut self, name: &str, reads: &[Activation], makes: Size, keeps: Keeps) {
+        let layer = self.push(name, Kind::Elementwise, Amount::default());
+        self.flow.step(layer, reads, makes, keeps);
     }
 }
 
@@ -295,84 +458,4 @@ fn four_digits(number: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn layers_are_counted_by_hand() {
-        let mut cost = Cost::default();
-        cost.conv("dense", [2, 3], 27, 10, Bias::With);
-        cost.conv("pointwise", [2, 3], 1, 10, Bias::Without);
-        cost.depthwise("depthwise", 4, 9, 10, Bias::With);
-        cost.norm("norm", 4, 10);
-        cost.handwritten_norm("by_hand", 4);
-        cost.norm_without_shift("scale_only", 4, 10);
-        cost.parameter("gamma", 4);
-        cost.attention(
-            "attention",
-            AttentionSize {
-                sequences: 2,
-                tokens: 5,
-                heads: 3,
-                head_dim: 7,
-                products: Products::Matmul,
-            },
-        );
-        let found: Vec<_> = cost
-            .layers()
-            .iter()
-            .map(|layer| {
-                let Amount {
-                    params,
-                    macs,
-                    activations,
-                } = layer.amount;
-                (layer.kind, [params, macs, activations])
-            })
-            .collect();
-        let expected = [
-            (Kind::Convolution, [162 + 3, 1620, 30]),
-            (Kind::Linear, [6, 60, 30]),
-            (Kind::Depthwise, [36 + 4, 360, 40]),
-            (Kind::Norm, [8, 200, 0]),
-            (Kind::Norm, [8, 0, 0]),
-            (Kind::Norm, [4, 200, 0]),
-            (Kind::Parameter, [4, 0, 0]),
-            (
-                Kind::Attention,
-                [0, 2 * 2 * 3 * 25 * 7, 2 * 3 * 25 + 2 * 5 * 21],
-            ),
-        ];
-        assert_eq!(found, expected);
-        let kinds: Amount = Kind::ALL.map(|kind| cost.of_kind(kind)).into_iter().sum();
-        assert_eq!(kinds, cost.total());
-    }
-
-    #[test]
-    fn parts_are_named_by_their_place() {
-        let mut block = Cost::default();
-        block.parameter("gamma", 1);
-        let mut cost = Cost::default();
-        cost.part("stages.0", block.clone());
-        let mut outer = Cost::default();
-        outer.part("encoder", cost);
-        assert_eq!(outer.layers()[0].name, "encoder.stages.0.gamma");
-    }
-
-    /// 2049 tokens in 4 heads of 96: 2 x 1 612 185 984, of which NumPy prints 3.224e+09.
-    #[test]
-    fn an_einsum_is_counted_in_four_digits() {
-        let mut cost = Cost::default();
-        cost.attention(
-            "attention",
-            AttentionSize {
-                sequences: 1,
-                tokens: 2049,
-                heads: 4,
-                head_dim: 96,
-                products: Products::Einsum,
-            },
-        );
-        assert_eq!(cost.total().macs, 3_224_000_000);
-    }
-}
+mod tests;

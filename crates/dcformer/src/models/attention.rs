@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 use dcformer_kernels::packed_attention;
 use serde::{Deserialize, Serialize};
 
-use crate::complexity::{AttentionSize, Bias, Cost, Products};
+use crate::complexity::{AttentionSize, Bias, Cost, Operands, Products};
 
 /// What the logits of attention are multiplied by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +51,7 @@ impl SelfAttentionConfig {
         let (inner, rows) = (self.heads * self.head_dim, sequences * tokens);
         let mut cost = Cost::default();
         cost.linear("qkv", [self.width, 3 * inner], rows, Bias::Without);
+        let qkv = cost.here();
         cost.attention(
             "product",
             AttentionSize {
@@ -59,7 +60,9 @@ impl SelfAttentionConfig {
                 heads: self.heads,
                 head_dim: self.head_dim,
                 products,
+                bias: false,
             },
+            Operands::packed(qkv),
         );
         cost.linear("output", [inner, self.width], rows, self.bias);
         cost

@@ -151,10 +151,12 @@ impl Block {
 
     fn cost(channels: usize, positions: usize) -> Cost {
         let mut cost = Cost::default();
+        let x = cost.here();
         ConvConfig::depthwise(channels, MIXER).cost(&mut cost, "mixer", positions);
         cost.norm("norm", channels, positions);
         cost.part("mlp", Mlp::cost(channels, EXPANSION * channels, positions));
-        cost.parameter("scale", channels);
+        cost.scale("scale", channels);
+        cost.add("residual", x);
         cost
     }
 }

@@ -5,26 +5,28 @@
 //! on are kept (P40): keys and values come from tokens that are not normalised, and position encodings of the second
 //! transformer read memory in another order than they mean to.
 
+mod feed_forward;
 mod position_bias;
 
 use burn::module::{Module, Param};
 use burn::nn::{Initializer, Linear, LinearConfig};
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
-use dcformer_kernels::{depthwise_conv, gelu, packed_attention};
+use dcformer_kernels::{depthwise_conv, packed_attention};
 use serde::{Deserialize, Serialize};
 
+use self::feed_forward::FeedForward;
 use self::position_bias::PositionBias;
 use super::batch_norm::Statistics;
 use super::buffer::Buffer;
 use super::clip::Reduction;
 use super::decomposed::fresh_filters;
 use super::encoder::{Encoder, EncoderConfig, MOST, MOST_LAYERS, Variant, check_size};
-use super::layer_norm::{LAYER_NORM_EPSILON, LayerNorm, layer_norm};
+use super::layer_norm::{LAYER_NORM_EPSILON, layer_norm};
 use super::patch_embedding::PatchEmbedding;
 use super::patches::PatchOrder;
 use super::similarity::unit_rows;
-use crate::complexity::{AttentionSize, Bias, Cost, Products, Shape3};
+use crate::complexity::{AttentionSize, Bias, Cost, Operands, Products, Shape3};
 use crate::error::Result;
 
 /// What the logits of attention are multiplied by; queries and keys are of unit length before their learnt scales.
@@ -128,12 +130,18 @@ impl EncoderConfig for CtvitEncoderConfig {
         let mut cost = Cost::default();
         let patches = PatchEmbedding::cost(self.patch, self.width, tokens);
         cost.part("patch_embedding", patches);
+        let patches = cost.here();
         let bias = PositionBias::cost(self.width, self.heads, positions);
         cost.part("position_bias", bias);
-        let spatial = Transformer::cost(self, self.spatial_layers, [slabs, positions]);
+        let bias = cost.here();
+        cost.back_to(patches);
+        let spatial = Transformer::cost(self, self.spatial_layers, [slabs, positions], true);
         cost.part("spatial", spatial);
-        let temporal = Transformer::cost(self, self.temporal_layers, [positions, slabs]);
+        cost.last_use("spatial.bias", bias);
+        cost.linear_map("temporal.columns");
+        let temporal = Transformer::cost(self, self.temporal_layers, [positions, slabs], false);
         cost.part("temporal", temporal);
+        cost.linear_map("temporal.slabs");
         cost
     }
 
@@ -222,10 +230,16 @@ impl Transformer {
         self.norm.forward(x)
     }
 
-    fn cost(config: &CtvitEncoderConfig, layers: usize, [sequences, tokens]: [usize; 2]) -> Cost {
+    /// `bias`: whether something is added to the logits.
+    fn cost(
+        config: &CtvitEncoderConfig,
+        layers: usize,
+        [sequences, tokens]: [usize; 2],
+        bias: bool,
+    ) -> Cost {
         let mut cost = Cost::default();
         for layer in 0..layers {
-            let layer_cost = Layer::cost(config, sequences, tokens);
+            let layer_cost = Layer::cost(config, [sequences, tokens], bias);
             cost.part(format!("layers.{layer}"), layer_cost);
         }
         cost.norm_without_shift("norm", config.width, sequences * tokens);
@@ -246,7 +260,7 @@ impl Layer {
         Self {
             position: PositionEncoding::new(config.width, device),
             attention: Attention::new(config, device),
-            feed_forward: FeedForward::new(config, device),
+            feed_forward: FeedForward::new([config.width, config.inner()], device),
         }
     }
 
@@ -258,13 +272,16 @@ impl Layer {
         x.clone() + self.feed_forward.forward(x)
     }
 
-    fn cost(config: &CtvitEncoderConfig, sequences: usize, tokens: usize) -> Cost {
-        let rows = sequences * tokens;
+    fn cost(config: &CtvitEncoderConfig, sizes: [usize; 2], bias: bool) -> Cost {
+        let rows = sizes[0] * sizes[1];
         let mut cost = Cost::default();
         let taps = POSITION_TAPS.pow(3);
+        let x = cost.here();
         cost.depthwise("position", config.width, taps, rows, Bias::With);
-        cost.part("attention", Attention::cost(config, sequences, tokens));
-        cost.part("feed_forward", FeedForward::cost(config, rows));
+        cost.add("position.residual", x);
+        cost.residual("attention", Attention::cost(config, sizes, bias));
+        let feed_forward = FeedForward::cost([config.width, config.inner()], rows);
+        cost.residual("feed_forward", feed_forward);
         cost
     }
 }
@@ -366,16 +383,23 @@ impl Attention {
         self.output.forward(gathered).reshape(shape)
     }
 
-    fn cost(config: &CtvitEncoderConfig, sequences: usize, tokens: usize) -> Cost {
+    fn cost(config: &CtvitEncoderConfig, [sequences, tokens]: [usize; 2], bias: bool) -> Cost {
         let (width, inner) = (config.width, config.heads * config.head_dim);
         let rows = sequences * tokens;
         let mut cost = Cost::default();
+        let x = cost.here();
         cost.norm_without_shift("norm", width, rows);
         cost.parameter("context_norm", width);
         cost.linear("query", [width, inner], rows, Bias::Without);
+        cost.activation("query.direction");
+        cost.scale("query_scale", config.head_dim);
+        let query = cost.here();
+        cost.back_to(x);
         cost.linear("key_value", [width, 2 * inner], rows, Bias::Without);
-        cost.parameter("query_scale", config.head_dim);
-        cost.parameter("key_scale", config.head_dim);
+        let value = cost.here();
+        cost.activation_of_part("key.direction", inner * rows);
+        cost.scale("key_scale", config.head_dim);
+        let key = cost.here();
         cost.attention(
             "product",
             AttentionSize {
@@ -384,7 +408,9 @@ impl Attention {
                 heads: config.heads,
                 head_dim: config.head_dim,
                 products: Products::Einsum,
+                bias,
             },
+            Operands { query, key, value },
         );
         cost.linear("output", [inner, width], rows, Bias::Without);
         cost
@@ -428,47 +454,6 @@ fn biased_attention([query, key, value]: [Tensor<4>; 3], bias: &Tensor<3>) -> Te
             .reshape([tokens, heads * head_dim])
     });
     Tensor::cat(gathered.collect(), 0)
-}
-
-/// `contract(gelu(gate) * value)` of a normalised token; `expand` makes value and gate.
-#[derive(Module, Debug)]
-struct FeedForward {
-    norm: LayerNorm,
-    /// Values, then gates.
-    expand: Linear,
-    contract: Linear,
-}
-
-impl FeedForward {
-    fn new(config: &CtvitEncoderConfig, device: &Device) -> Self {
-        let (width, inner) = (config.width, config.inner());
-        let linear = |inputs, outputs| {
-            LinearConfig::new(inputs, outputs)
-                .with_bias(false)
-                .init(device)
-        };
-        Self {
-            norm: LayerNorm::new(width, LAYER_NORM_EPSILON, device),
-            expand: linear(width, 2 * inner),
-            contract: linear(inner, width),
-        }
-    }
-
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let expanded = self.expand.forward(self.norm.forward(x));
-        let [value, gate] =
-            <[Tensor<3>; 2]>::try_from(expanded.chunk(2, 2)).expect("two chunks of an even width");
-        self.contract.forward(gelu(gate) * value)
-    }
-
-    fn cost(config: &CtvitEncoderConfig, rows: usize) -> Cost {
-        let (width, inner) = (config.width, config.inner());
-        let mut cost = Cost::default();
-        cost.norm("norm", width, rows);
-        cost.linear("expand", [width, 2 * inner], rows, Bias::Without);
-        cost.linear("contract", [inner, width], rows, Bias::Without);
-        cost
-    }
 }
 
 /// A LayerNorm whose shift is in the weights, zero, and not learnt.

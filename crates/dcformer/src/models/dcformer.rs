@@ -187,7 +187,8 @@ impl EncoderConfig for DcformerEncoderConfig {
     fn cost(&self, volume: Shape3) -> Cost {
         let mut cost = Cost::default();
         let mut grid = volume.strided(STEM_STRIDE);
-        cost.part("stem", Stem::cost(self.channels[0], grid.voxels()));
+        let stem = Stem::cost(self.channels[0], self.stem_activation, grid.voxels());
+        cost.part("stem", stem);
         for stage in 0..4 {
             grid = grid.strided(2);
             cost.part(
@@ -212,6 +213,7 @@ impl DcformerEncoderConfig {
     fn stage_cost(&self, stage: usize, positions: usize) -> Cost {
         let mut cost = Cost::default();
         let [inputs, channels] = [self.channels[stage], self.channels[stage + 1]];
+        cost.max_pool("pool", inputs * positions);
         cost.linear("projection", [inputs, channels], positions, Bias::Without);
         for block in 0..self.blocks[stage] {
             match self.mixers[stage] {
@@ -366,10 +368,12 @@ impl Block {
 
     fn cost(channels: usize, taps: usize, positions: usize) -> Cost {
         let mut cost = Cost::default();
+        let x = cost.here();
         let mixer = DecomposedConv::depthwise_cost(channels, taps, positions);
         cost.part("mixer", mixer);
         cost.append(Mlp::cost(channels, EXPANSION * channels, positions));
-        cost.parameter("gamma", channels);
+        cost.scale("gamma", channels);
+        cost.add("residual", x);
         cost
     }
 }

@@ -194,10 +194,10 @@ impl DecomposedConv {
 
     fn cost(outputs: usize, positions: usize, branch: impl Fn(&mut Cost, &str)) -> Cost {
         let mut cost = Cost::default();
-        for axis in ["height", "width", "depth"] {
-            branch(&mut cost, axis);
+        cost.sum_of(&["height", "width", "depth"], |cost, axis| {
+            branch(cost, axis);
             cost.norm(&format!("{axis}.norm"), outputs, positions);
-        }
+        });
         cost
     }
 }

@@ -119,10 +119,12 @@ impl EncoderConfig for InceptionnextEncoderConfig {
     fn cost(&self, volume: Shape3) -> Cost {
         let mut cost = Cost::default();
         let mut grid = volume.strided(STEM_STRIDE);
-        cost.part("stem", Stem::cost(self.channels[0], grid.voxels()));
+        let stem = Stem::cost(self.channels[0], self.stem_activation, grid.voxels());
+        cost.part("stem", stem);
         for (stage, widths) in self.channels.windows(2).enumerate() {
             grid = grid.strided(2);
             let (name, positions) = (format!("stages.{stage}"), grid.voxels());
+            cost.max_pool(&format!("{name}.pool"), widths[0] * positions);
             let projection = format!("{name}.projection");
             cost.linear(
                 &projection,
@@ -227,10 +229,12 @@ impl Block {
 
     fn cost(channels: usize, positions: usize) -> Cost {
         let mut cost = Cost::default();
-        cost.part("mixer", Mixer::cost(channels / SHARE, positions));
+        let x = cost.here();
+        cost.part("mixer", Mixer::cost(channels, positions));
         cost.norm("norm", channels, positions);
         cost.part("mlp", Mlp::cost(channels, EXPANSION * channels, positions));
-        cost.parameter("scale", channels);
+        cost.scale("scale", channels);
+        cost.add("residual", x);
         cost
     }
 }
@@ -294,12 +298,19 @@ impl Mixer {
         depthwise_decomposed_conv(x, Tensor::stack(filters.to_vec(), 0), bias)
     }
 
-    fn cost(branch: usize, positions: usize) -> Cost {
+    fn cost(channels: usize, positions: usize) -> Cost {
+        let branch = channels / SHARE;
         let mut cost = Cost::default();
+        let x = cost.here();
         ConvConfig::depthwise(branch, CUBE).cost(&mut cost, "cube", positions);
+        let mut parts = vec![cost.here()];
         for axis in ["height", "width", "depth"] {
+            cost.back_to(x);
             cost.depthwise(axis, branch, BAND, positions, Bias::With);
+            parts.push(cost.here());
         }
+        cost.back_to(x);
+        cost.concatenate("parts", &parts, channels * positions);
         cost
     }
 }

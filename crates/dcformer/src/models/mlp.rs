@@ -68,6 +68,7 @@ impl Mlp {
     pub(super) fn cost(channels: usize, hidden: usize, rows: usize) -> Cost {
         let mut cost = Cost::default();
         cost.linear("expand", [channels, hidden], rows, Bias::With);
+        cost.activation("gelu");
         cost.linear("contract", [hidden, channels], rows, Bias::With);
         cost
     }

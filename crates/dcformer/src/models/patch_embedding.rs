@@ -54,6 +54,7 @@ impl PatchEmbedding {
     pub(super) fn cost(patch: Shape3, width: usize, tokens: usize) -> Cost {
         let values = patch.voxels();
         let mut cost = Cost::default();
+        cost.linear_map("patches");
         cost.norm("values_norm", values, tokens);
         cost.linear("linear", [values, width], tokens, Bias::With);
         cost.norm("norm", width, tokens);

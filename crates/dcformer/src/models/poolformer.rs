@@ -155,11 +155,18 @@ impl Block {
     /// One of the two norms is of a kind that fvcore counts (P36).
     fn cost(channels: usize, positions: usize) -> Cost {
         let mut cost = Cost::default();
+        let x = cost.here();
         cost.handwritten_norm("pool_norm", channels);
-        cost.parameter("pool_scale", channels);
+        let normalized = cost.here();
+        cost.linear_map("pool");
+        cost.add("difference", normalized);
+        cost.scale("pool_scale", channels);
+        cost.add("pool_residual", x);
+        let x = cost.here();
         cost.norm("mlp_norm", channels, positions);
         cost.part("mlp", Mlp::cost(channels, EXPANSION * channels, positions));
-        cost.parameter("mlp_scale", channels);
+        cost.scale("mlp_scale", channels);
+        cost.add("mlp_residual", x);
         cost
     }
 }

@@ -73,10 +73,13 @@ impl TokenPositions {
             .reshape([batch, depth, height, width, features])
     }
 
-    pub(super) fn cost(features: usize, grid: Shape3) -> Cost {
+    /// What they cost in front of and at `tokens` tokens; `grid` is the one whose positions are learnt.
+    pub(super) fn cost(features: usize, grid: Shape3, tokens: usize) -> Cost {
         let mut cost = Cost::default();
         cost.parameter("class_token", features);
+        cost.concatenate("prepended", &[], (1 + tokens) * features);
         cost.parameter("positions", (1 + grid.voxels()) * features);
+        cost.linear_map("placed");
         cost
     }
 

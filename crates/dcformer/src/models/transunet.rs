@@ -152,6 +152,7 @@ impl EncoderConfig for TransunetEncoderConfig {
         let mut cost = Cost::default();
         let mut grid = volume.strided(PATCH_STRIDE);
         cost.part("patch", ConvNorm::cost(self.patch(), grid.voxels()));
+        cost.relu("patch.relu");
         for (index, widths) in self.bottlenecks().enumerate() {
             let before = grid.voxels();
             grid = grid.strided(2);
@@ -160,7 +161,8 @@ impl EncoderConfig for TransunetEncoderConfig {
         }
         let (width, tokens) = (self.width(), grid.voxels());
         cost.linear("projection", [width, width], tokens, Bias::With);
-        cost.part("tokens", TokenPositions::cost(width, self.positions));
+        let positions = TokenPositions::cost(width, self.positions, tokens);
+        cost.part("tokens", positions);
         for layer in 0..self.layers {
             cost.part(format!("layers.{layer}"), Layer::cost(self, 1 + tokens));
         }
@@ -266,10 +268,17 @@ impl Bottleneck {
     fn cost(widths: [usize; 2], before: usize, after: usize) -> Cost {
         let [first, halve, last, shortcut] = Self::convs(widths);
         let mut cost = Cost::default();
+        let x = cost.here();
         cost.part("first", ConvNorm::cost(first, before));
+        cost.relu("first.relu");
         cost.part("halve", ConvNorm::cost(halve, after));
+        cost.relu("halve.relu");
         cost.part("last", ConvNorm::cost(last, after));
+        let main = cost.here();
+        cost.back_to(x);
         cost.part("shortcut", ConvNorm::cost(shortcut, after));
+        cost.add("sum", main);
+        cost.relu("relu");
         cost
     }
 }
@@ -307,10 +316,14 @@ impl Layer {
 
     fn cost(config: &TransunetEncoderConfig, tokens: usize) -> Cost {
         let mut cost = Cost::default();
+        let x = cost.here();
         let attention = config.attention().cost(1, tokens, Products::Einsum);
         cost.part("attention", attention);
+        cost.add("attention.residual", x);
         cost.norm("attention_norm", config.width(), tokens);
+        let x = cost.here();
         cost.part("mlp", Mlp::cost(config.width(), config.hidden, tokens));
+        cost.add("mlp.residual", x);
         cost.norm("mlp_norm", config.width(), tokens);
         cost
     }

@@ -117,7 +117,8 @@ impl EncoderConfig for VitEncoderConfig {
         let mut cost = Cost::default();
         let patches = PatchEmbedding::cost(self.patch, self.width, tokens);
         cost.part("patch_embedding", patches);
-        cost.part("tokens", TokenPositions::cost(self.width, self.positions));
+        let positions = TokenPositions::cost(self.width, self.positions, tokens);
+        cost.part("tokens", positions);
         for layer in 0..self.layers {
             cost.part(format!("layers.{layer}"), Layer::cost(self, 1 + tokens));
         }
@@ -204,11 +205,15 @@ impl Layer {
 
     fn cost(config: &VitEncoderConfig, tokens: usize) -> Cost {
         let mut cost = Cost::default();
+        let x = cost.here();
         cost.norm("attention_norm", config.width, tokens);
         let attention = config.attention().cost(1, tokens, Products::Matmul);
         cost.part("attention", attention);
+        cost.add("attention.residual", x);
+        let x = cost.here();
         cost.norm("mlp_norm", config.width, tokens);
         cost.part("mlp", Mlp::cost(config.width, config.hidden, tokens));
+        cost.add("mlp.residual", x);
         cost
     }
 }

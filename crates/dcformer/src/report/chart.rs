@@ -99,7 +99,7 @@ fn running_mean(points: &[[f64; 2]]) -> Vec<[f64; 2]> {
 }
 
 /// Names of the lines, above the plot.
-fn lay_legend(svg: &mut Svg, entries: &[(&str, String)]) {
+pub(super) fn lay_legend(svg: &mut Svg, entries: &[(&str, String)]) {
     /// Width of an average character at the size of the legend.
     const CHARACTER: f64 = 7.2;
     let mut x = PLOT[0];

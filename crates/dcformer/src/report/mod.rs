@@ -2,16 +2,18 @@
 //!
 //! [`Report`] is what to show; [`Report::to_html`] draws it and [`Report::write`] puts it on disk. Charts are SVG drawn
 //! here, slices are PNG inside the page, and colours follow the reader's light or dark setting. Encoders side by side have
-//! a page of their own, [`ComparisonReport`].
+//! a page of their own, [`ComparisonReport`]; [`study`] writes the paper's figures and tables of costs.
 
 mod case;
 mod chart;
 mod choice;
 mod comparison;
+mod cost_chart;
 mod html;
 mod page;
 mod picture;
 mod scatter;
+pub mod study;
 mod svg;
 
 use std::path::Path;

@@ -7,7 +7,7 @@ use super::html::{count, duration, escape, number};
 use super::{Case, Facts, Report, Timing, Verdict, case};
 use crate::evaluate::{Evaluation, Interval, Threshold};
 
-const STYLE: &str = include_str!("style.css");
+const STYLE: &str = concat!(include_str!("chart.css"), include_str!("style.css"));
 
 /// What every reader must know, whatever was run.
 const DISCLAIMER: &str = "Research software, not a medical device. Nothing here may be used to diagnose or treat anyone.";

@@ -7,6 +7,10 @@ use std::fmt::Write;
 
 use super::html::escape;
 
+/// Colours and strokes of the classes, for drawings outside of a page.
+const STYLE: &str = include_str!("chart.css");
+const FONTS: &str = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'Noto Sans', Arial, sans-serif";
+
 /// Maps values to places along one side of a chart.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Axis {
@@ -61,6 +65,58 @@ fn round_step(low: f64, high: f64) -> f64 {
     factor * power
 }
 
+/// Maps positive values to places along one side of a chart, equal factors to equal lengths.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct LogAxis {
+    /// Of the logarithms.
+    axis: Axis,
+}
+
+impl LogAxis {
+    /// From the number of the form 1, 2 or 5 times a power of ten below the values to the one above.
+    pub(super) fn around(low: f64, high: f64, places: [f64; 2]) -> Self {
+        let start = round_numbers().rfind(|step| *step <= low).unwrap_or(low);
+        let end = round_numbers().find(|step| *step >= high && *step > start);
+        Self {
+            axis: Axis {
+                values: [start, end.unwrap_or(high)].map(f64::log10),
+                places,
+            },
+        }
+    }
+
+    pub(super) fn at(&self, value: f64) -> f64 {
+        self.axis.at(value.log10())
+    }
+
+    /// Places and names of the powers of ten within the axis, and of twice and five times them where those are few.
+    pub(super) fn ticks(&self) -> Vec<(f64, String)> {
+        const FEW: usize = 3;
+        let [low, high] = self.axis.values;
+        let within = |number: &f64| (low - 1e-9..=high + 1e-9).contains(&number.log10());
+        let is_power = |number: &f64| (number.log10().round() - number.log10()).abs() < 1e-9;
+        let numbers = || round_numbers().filter(within);
+        let powers = numbers().filter(is_power).count();
+        numbers()
+            .filter(|number| powers < FEW || is_power(number))
+            .map(|number| (self.at(number), prefixed(number)))
+            .collect()
+    }
+}
+
+/// 1, 2 and 5 times the powers of ten.
+fn round_numbers() -> impl DoubleEndedIterator<Item = f64> {
+    (-12..=18).flat_map(|power| [1.0, 2.0, 5.0].map(|step| step * 10f64.powi(power)))
+}
+
+/// "200", "1 k", "50 M".
+fn prefixed(number: f64) -> String {
+    const PREFIXES: [(f64, &str); 4] = [(1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")];
+    let prefix = PREFIXES.into_iter().find(|(unit, _)| number >= *unit);
+    let (unit, name) = prefix.unwrap_or((1.0, ""));
+    format!("{}{name}", number / unit)
+}
+
 /// Which end or middle of a word its place names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Anchor {
@@ -76,7 +132,8 @@ pub(super) struct Svg {
 }
 
 impl Svg {
-    /// Begins a drawing; `title` names it and `description` says in words what it shows, for those who cannot see it.
+    /// Begins a drawing in a page; `title` names it and `description` says in words what it shows, for those who cannot
+    /// see it.
     pub(super) fn new(
         id: &str,
         size: [f64; 2],
@@ -84,10 +141,26 @@ impl Svg {
         title: &str,
         description: &str,
     ) -> Self {
+        Self::begin(&format!("class=\"{class}\""), id, size, title, description)
+    }
+
+    /// Begins a drawing that is a file of its own, with its own colours and background.
+    pub(super) fn document(id: &str, size: [f64; 2], title: &str, description: &str) -> Self {
+        let [width, height] = size;
+        let attributes = format!(
+            "xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" font-family=\"{FONTS}\""
+        );
+        let mut svg = Self::begin(&attributes, id, size, title, description);
+        svg.push(format_args!("<style>{STYLE}</style>"));
+        svg.rectangle("card", [0.0; 2], size);
+        svg
+    }
+
+    fn begin(attributes: &str, id: &str, size: [f64; 2], title: &str, description: &str) -> Self {
         let [width, height] = size;
         let (title, description) = (escape(title), escape(description));
         let markup = format!(
-            "<svg class=\"{class}\" viewBox=\"0 0 {width} {height}\" role=\"img\" aria-labelledby=\"{id}-t {id}-d\">\
+            "<svg {attributes} viewBox=\"0 0 {width} {height}\" role=\"img\" aria-labelledby=\"{id}-t {id}-d\">\
              <title id=\"{id}-t\">{title}</title><desc id=\"{id}-d\">{description}</desc>"
         );
         Self { markup }
@@ -159,9 +232,18 @@ impl Svg {
     }
 
     /// Grid lines and numbers of an upright axis, between two places from left to right.
-    pub(super) fn vertical_axis(&mut self, axis: &Axis, [left, right]: [f64; 2]) {
-        for (value, label) in axis.ticks() {
-            let y = axis.at(value);
+    pub(super) fn vertical_axis(&mut self, axis: &Axis, span: [f64; 2]) {
+        let ticks = axis.ticks().into_iter();
+        self.level_lines(ticks.map(|(value, label)| (axis.at(value), label)), span);
+    }
+
+    /// Grid lines at places along an upright axis, each with its name.
+    pub(super) fn level_lines(
+        &mut self,
+        ticks: impl IntoIterator<Item = (f64, String)>,
+        [left, right]: [f64; 2],
+    ) {
+        for (y, label) in ticks {
             self.line("grid", [left, y], [right, y]);
             self.text("tick", [left - 6.0, y + 4.0], Anchor::End, &label);
         }
@@ -221,6 +303,25 @@ mod tests {
             labels(0.0021, 0.0024).first().map(String::as_str),
             Some("0.0021")
         );
+    }
+
+    #[test]
+    fn equal_factors_are_equal_lengths() {
+        let axis = LogAxis::around(576.0, 8_998_912.0, [100.0, 0.0]);
+        // From 500 to 10 M.
+        assert_eq!([axis.at(500.0), axis.at(1e7)].map(f64::round), [100.0, 0.0]);
+        assert!((axis.at(1e3) - axis.at(1e4) - axis.at(1e5) + axis.at(1e6)).abs() < 1e-9);
+        let names: Vec<String> = axis.ticks().into_iter().map(|(_, name)| name).collect();
+        assert_eq!(names, ["1 k", "10 k", "100 k", "1 M", "10 M"]);
+        let narrow = LogAxis::around(27.1e9, 207.5e9, [0.0, 1.0]).ticks();
+        let names: Vec<String> = narrow.into_iter().map(|(_, name)| name).collect();
+        assert_eq!(names, ["20 G", "50 G", "100 G", "200 G", "500 G"]);
+        assert_eq!(
+            [0.5, 1.0, 2e2, 5e9, 1e14].map(prefixed),
+            ["0.5", "1", "200", "5 G", "100 T"]
+        );
+        let one = LogAxis::around(1.0, 1.0, [0.0, 1.0]);
+        assert_eq!((one.at(1.0), one.at(2.0)), (0.0, 1.0));
     }
 
     #[test]

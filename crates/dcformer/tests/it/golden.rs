@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use dcformer::checkpoint::{ImportOptions, Model, import};
-use dcformer::complexity::{PAPER_VOLUME, table};
-use dcformer::models::{Clip, Encoder, Statistics, clip_loss};
+use dcformer::complexity::{PAPER_VOLUME, Shape3, table};
+use dcformer::models::{Clip, Encoder, Statistics, clip_loss, preset};
 use dcformer::text::Prompts;
 
 use crate::gradients::exported_gradients;
@@ -281,6 +281,33 @@ struct ExpectedRow {
     params: u64,
     params_with_projection: Option<u64>,
     gmacs: f64,
+}
+
+#[derive(serde::Deserialize)]
+struct ExpectedMemory {
+    model: String,
+    variant: String,
+    shape: [usize; 3],
+    training_bytes: u64,
+}
+
+#[test]
+fn training_keeps_what_pytorch_keeps() {
+    let json = std::fs::read(golden_file("activation_memory.json")).unwrap();
+    let expected: Vec<ExpectedMemory> = serde_json::from_slice(&json).unwrap();
+    for expected in &expected {
+        let name = format!("{} {}", expected.model, expected.variant);
+        let [depth, height, width] = expected.shape;
+        let volume = Shape3 {
+            depth,
+            height,
+            width,
+        };
+        let preset = preset(&expected.model, Some(&expected.variant)).unwrap();
+        let memory = preset.config.cost(volume).memory(volume);
+        assert_eq!(memory.training_bytes, expected.training_bytes, "{name}");
+    }
+    assert_eq!(expected.len(), 8);
 }
 
 #[test]

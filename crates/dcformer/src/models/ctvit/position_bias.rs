@@ -73,8 +73,11 @@ impl PositionBias {
     pub(super) fn cost(width: usize, heads: usize, positions: usize) -> Cost {
         let pairs = positions * positions;
         let mut cost = Cost::default();
+        cost.constant("distances", 2 * pairs);
         cost.linear("first", [2, width], pairs, Bias::With);
+        cost.activation("first.leaky_relu");
         cost.linear("second", [width, width], pairs, Bias::With);
+        cost.activation("second.leaky_relu");
         cost.linear("output", [width, heads], pairs, Bias::With);
         cost
     }

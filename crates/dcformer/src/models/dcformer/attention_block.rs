@@ -55,12 +55,16 @@ impl AttentionBlock {
     pub(super) fn cost(channels: usize, positions: usize) -> Cost {
         let mut cost = Cost::default();
         let attention = attention(channels, AttentionScale::default());
-        cost.part("position_1", PositionEncoding::cost(channels, positions));
+        cost.residual("position_1", PositionEncoding::cost(channels, positions));
+        let x = cost.here();
         cost.norm("norm_1", channels, positions);
         cost.part("attention", attention.cost(1, positions, Products::Matmul));
-        cost.part("position_2", PositionEncoding::cost(channels, positions));
+        cost.add("attention.residual", x);
+        cost.residual("position_2", PositionEncoding::cost(channels, positions));
+        let x = cost.here();
         cost.norm("norm_2", channels, positions);
         cost.part("mlp", Mlp::cost(channels, EXPANSION * channels, positions));
+        cost.add("mlp.residual", x);
         cost
     }
 }
@@ -105,9 +109,9 @@ impl PositionEncoding {
 
     fn cost(channels: usize, positions: usize) -> Cost {
         let mut cost = Cost::default();
-        for axis in ["height", "width", "depth"] {
+        cost.sum_of(&["height", "width", "depth"], |cost, axis| {
             cost.depthwise(axis, channels, POSITION_TAPS, positions, Bias::With);
-        }
+        });
         cost
     }
 }

@@ -103,14 +103,21 @@ impl Stem {
         stem(channels_last(volume), weights, STEM_STRIDE, activate)
     }
 
-    pub(in crate::models) fn cost(channels: usize, positions: usize) -> Cost {
+    pub(in crate::models) fn cost(
+        channels: usize,
+        activation: StemActivation,
+        positions: usize,
+    ) -> Cost {
         let mut cost = Cost::default();
         let patch = DecomposedConv::dense_cost([1, channels], STEM_TAPS, positions);
-        cost.part("convs.0", patch);
-        for index in 1..=STEM_REFINEMENTS {
-            let refinement =
-                DecomposedConv::dense_cost([channels, channels], STEM_REFINEMENT_TAPS, positions);
-            cost.part(format!("convs.{index}"), refinement);
+        let refinement =
+            DecomposedConv::dense_cost([channels, channels], STEM_REFINEMENT_TAPS, positions);
+        let refinements = std::iter::repeat_n(refinement, STEM_REFINEMENTS);
+        for (index, conv) in std::iter::once(patch).chain(refinements).enumerate() {
+            cost.part(format!("convs.{index}"), conv);
+            if activation == StemActivation::Gelu {
+                cost.activation(&format!("convs.{index}.gelu"));
+            }
         }
         cost
     }
