@@ -1,13 +1,14 @@
 //! 3-D convolution of channels-last features, alone and with a batch norm.
 
 use burn::module::{Module, Param};
-use burn::tensor::module::{conv3d, linear};
+use burn::tensor::module::conv3d;
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Device, Tensor, s};
+use burn::tensor::{Device, Tensor};
+use dcformer_kernels::dense_conv;
 
 use super::batch_norm::{Affine, BatchNorm, Statistics};
+use super::cache::Cache;
 use super::decomposed::fresh_filters;
-use super::patches::{PatchOrder, patches};
 use crate::complexity::{Bias, Cost};
 
 /// Sizes of a [`Conv`].
@@ -64,6 +65,7 @@ impl ConvConfig {
             bias: (self.bias == Bias::With).then_some(bias),
             stride: self.stride,
             depthwise: self.depthwise,
+            repacked: Cache::default(),
         }
     }
 
@@ -90,36 +92,69 @@ pub(super) struct Conv {
     bias: Option<Param<Tensor<1>>>,
     stride: usize,
     depthwise: bool,
+    repacked: Cache<Filters>,
+}
+
+/// Weights as the kernels want them.
+#[derive(Clone, Debug)]
+struct Filters {
+    /// `[depth, height, width, channels_in, channels_out]`
+    weight: Tensor<5>,
+    bias: Tensor<1>,
+}
+
+impl Filters {
+    /// From weights in the order of a [`Conv`]'s.
+    fn new(weight: Tensor<5>, bias: Option<Tensor<1>>) -> Self {
+        let [outputs, ..] = weight.dims();
+        let bias = bias.unwrap_or_else(|| Tensor::zeros([outputs], &weight.device()));
+        Self {
+            weight: weight.permute([4, 2, 3, 1, 0]),
+            bias,
+        }
+    }
+
+    /// Those of `cache`, or of `compute`, which are kept unless they are tracked: then each pass needs its own.
+    fn cached(cache: &Cache<Self>, tracked: bool, compute: impl FnOnce() -> Self) -> Self {
+        if tracked {
+            return compute();
+        }
+        cache.get_or(|| {
+            let Self { weight, bias } = compute();
+            let device = weight.device();
+            // A permuted tensor is a view; a copy in the new order is what is to be kept.
+            let weight = Tensor::from_data(weight.into_data(), &device);
+            Self { weight, bias }
+        })
+    }
+
+    fn convolve(self, x: Tensor<5>, stride: usize, rectify: bool) -> Tensor<5> {
+        let [kernel, ..] = self.weight.dims();
+        // Patches begin with their first voxel.
+        let before = if kernel % 2 == 1 { kernel / 2 } else { 0 };
+        dense_conv(x, self.weight, self.bias, stride, [before; 3], rectify)
+    }
 }
 
 impl Conv {
     pub(super) fn forward(&self, x: Tensor<5>) -> Tensor<5> {
+        if !self.depthwise {
+            return self.filters().convolve(x, self.stride, false);
+        }
+        let weight = self.weight.val().permute([0, 1, 4, 2, 3]);
+        let [channels, _, kernel, ..] = weight.dims();
         let bias = self.bias.as_ref().map(Param::val);
-        self.with_weights(x, self.weight.val(), bias)
+        convolve(x, weight, bias, self.stride, [kernel / 2; 3], channels)
     }
 
-    /// The convolution with weights in the place of its own.
-    fn with_weights(&self, x: Tensor<5>, weight: Tensor<5>, bias: Option<Tensor<1>>) -> Tensor<5> {
-        let [outputs, inputs, kernel, ..] = weight.dims();
-        let stride = self.stride;
-        if !self.depthwise && (kernel == stride || kernel == 1) {
-            let x = if kernel == stride {
-                patches(x, [kernel; 3], PatchOrder::DepthFirst)
-            } else {
-                x.slice(s![.., ..;stride, ..;stride, ..;stride, ..])
-            };
-            let matrix = weight.permute([4, 2, 3, 1, 0]);
-            return linear(x, matrix.reshape([kernel.pow(3) * inputs, outputs]), bias);
-        }
-        let groups = if self.depthwise { outputs } else { 1 };
-        convolve(
-            x,
-            weight.permute([0, 1, 4, 2, 3]),
-            bias,
-            stride,
-            [kernel / 2; 3],
-            groups,
-        )
+    fn is_tracked(&self) -> bool {
+        self.weight.lazy_device().is_autodiff()
+    }
+
+    fn filters(&self) -> Filters {
+        Filters::cached(&self.repacked, self.is_tracked(), || {
+            Filters::new(self.weight.val(), self.bias.as_ref().map(Param::val))
+        })
     }
 }
 
@@ -145,6 +180,7 @@ pub(super) fn convolve(
 pub(super) struct ConvNorm {
     conv: Conv,
     norm: BatchNorm,
+    folded: Cache<Filters>,
 }
 
 impl ConvNorm {
@@ -152,20 +188,42 @@ impl ConvNorm {
         Self {
             norm: BatchNorm::new(conv.channels[1], device),
             conv: conv.without_bias().init(device),
+            folded: Cache::default(),
         }
     }
 
     /// # Shapes
     /// As [`Conv`].
     pub(super) fn forward(&self, x: Tensor<5>, statistics: Statistics) -> Tensor<5> {
-        if !self.norm.uses_running(&x, statistics) {
-            return self.norm.forward(self.conv.forward(x), statistics);
+        self.through(x, statistics, false)
+    }
+
+    /// The ReLU of [`forward`](Self::forward).
+    pub(super) fn forward_rectified(&self, x: Tensor<5>, statistics: Statistics) -> Tensor<5> {
+        self.through(x, statistics, true)
+    }
+
+    fn through(&self, x: Tensor<5>, statistics: Statistics, rectify: bool) -> Tensor<5> {
+        if self.norm.uses_running(&x, statistics) {
+            return self.folded().convolve(x, self.conv.stride, rectify);
         }
-        // A norm that is a constant is part of the weights.
-        let Affine { scale, shift } = self.norm.affine();
-        let scale = scale.unsqueeze_dims::<5>(&[1, 2, 3, 4]);
-        let weight = self.conv.weight.val() * scale;
-        self.conv.with_weights(x, weight, Some(shift))
+        let x = self.conv.forward(x);
+        let normalized = if rectify {
+            self.norm.forward_rectified(x, statistics)
+        } else {
+            self.norm.forward(x, statistics)
+        };
+        self.folded.clear();
+        normalized
+    }
+
+    /// The weights with the running statistics multiplied in.
+    fn folded(&self) -> Filters {
+        Filters::cached(&self.folded, self.conv.is_tracked(), || {
+            let Affine { scale, shift } = self.norm.affine();
+            let scale = scale.unsqueeze_dims::<5>(&[1, 2, 3, 4]);
+            Filters::new(self.conv.weight.val() * scale, Some(shift))
+        })
     }
 
     pub(super) fn cost(conv: ConvConfig, positions: usize) -> Cost {
