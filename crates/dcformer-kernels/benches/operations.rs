@@ -15,9 +15,9 @@ use burn::tensor::{Device, Distribution, Tensor};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use dcformer_kernels::simd::Level;
 use dcformer_kernels::{
-    BufferPool, MixerMlp, StemWeights, average_pool, dense_decomposed_conv, dense_decomposed_norm,
-    depthwise_conv, depthwise_decomposed_conv, depthwise_decomposed_norm, max_pool, mixer_mlp, mlp,
-    pool_project, stem,
+    BufferPool, MixerMlp, StemWeights, average_pool, biased_attention, dense_conv,
+    dense_decomposed_conv, dense_decomposed_norm, depthwise_conv, depthwise_decomposed_conv,
+    depthwise_decomposed_norm, max_pool, mixer_mlp, mlp, packed_attention, pool_project, stem,
 };
 
 #[global_allocator]
@@ -256,6 +256,61 @@ impl Bench {
         }
     }
 
+    /// The convolutions of TransUNet on half a chest CT, and their gradients.
+    fn convolutions(&mut self) {
+        for (size, channels, taps, stride) in [
+            ([128, 256, 256], [1, 48], 7, 4),
+            ([32, 64, 64], [48, 96], 1, 1),
+            ([32, 64, 64], [96, 96], 3, 2),
+            ([8, 16, 16], [384, 384], 3, 2),
+        ] {
+            let ([d, h, w], [inputs, outputs]) = (size, channels);
+            let positions = size.map(|size: usize| size.div_ceil(stride));
+            let voxels = positions.iter().product::<usize>();
+            let products = voxels * taps * taps * taps * inputs * outputs;
+            let name = format!("{d}x{h}x{w}, {inputs} to {outputs} channels, {taps} taps");
+            let x = self.random([1, d, h, w, inputs]);
+            let weight = self.random([taps, taps, taps, inputs, outputs]);
+            let bias = self.random([outputs]);
+            let before = [taps / 2; 3];
+            self.run("dense_conv", name.clone(), products, || {
+                let (weight, bias) = (weight.clone(), bias.clone());
+                drop(dense_conv(x.clone(), weight, bias, stride, before, true));
+            });
+            let x = x.autodiff().require_grad();
+            let (weight, bias) = (weight.autodiff().require_grad(), bias.autodiff());
+            self.run("dense_conv, backward", name, 3 * products, || {
+                let (weight, bias) = (weight.clone(), bias.clone());
+                let y = dense_conv(x.clone(), weight, bias, stride, before, false);
+                drop(y.sum().backward());
+            });
+        }
+    }
+
+    /// Attention of ViT's and of CT-ViT's tokens.
+    fn attention(&mut self) {
+        let (heads, head_dim) = (8, 64);
+        for (sequences, tokens) in [(1, 257), (1, 2049), (8, 64)] {
+            let rows = sequences * tokens;
+            let products = 2 * sequences * tokens * tokens * heads * head_dim;
+            let [q, k, v] = [(); 3].map(|()| self.random([rows, heads * head_dim]));
+            let size = format!("{sequences} x {tokens} tokens, {heads} x {head_dim} channels");
+            let lengths = vec![tokens; sequences];
+            self.run("packed_attention", size.clone(), products, || {
+                let (q, k, v) = (q.clone(), k.clone(), v.clone());
+                drop(packed_attention(q, k, v, &lengths, heads));
+            });
+            if tokens > 1000 {
+                continue;
+            }
+            let bias = self.random([heads, tokens, tokens]);
+            self.run("biased_attention", size, products, || {
+                let (q, k, v) = (q.clone(), k.clone(), v.clone());
+                drop(biased_attention(q, k, v, bias.clone()));
+            });
+        }
+    }
+
     /// Criterion's medians as fractions of the peak.
     fn table(&self) {
         let level = Level::current();
@@ -309,6 +364,8 @@ fn main() {
     bench.dense();
     bench.stages();
     bench.windows();
+    bench.convolutions();
+    bench.attention();
     bench.criterion.final_summary();
     bench.table();
 }

@@ -4,8 +4,8 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, backend_extension};
 
 use crate::{
-    attention, average_pool, dense_decomposed, depthwise_conv, depthwise_decomposed, gelu,
-    layer_norm, max_pool, mixer_mlp, mlp, stem,
+    attention, average_pool, batch_norm, dense_conv, dense_decomposed, depthwise_conv,
+    depthwise_decomposed, gelu, layer_norm, max_pool, mixer_mlp, mlp, stem,
 };
 
 /// The operations of this crate, as a backend sees them.
@@ -75,6 +75,29 @@ pub trait KernelOps: Backend {
         average_pool::reference::forward::<Self>(x)
     }
 
+    /// See [`dense_conv`](crate::dense_conv()).
+    fn dense_conv_3d(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        stride: usize,
+        before: [usize; 3],
+        rectify: bool,
+    ) -> FloatTensor<Self> {
+        dense_conv::reference::forward::<Self>(x, weight, bias, stride, before, rectify)
+    }
+
+    /// See [`batch_norm`](crate::batch_norm()).
+    fn batch_norm_rows(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f64,
+        rectify: bool,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        batch_norm::reference::forward::<Self>(x, gamma, beta, epsilon, rectify)
+    }
+
     /// See [`max_pool`](crate::max_pool()).
     fn max_pool_3d(x: FloatTensor<Self>) -> FloatTensor<Self> {
         max_pool::reference::forward::<Self>(x)
@@ -129,6 +152,11 @@ pub trait KernelOps: Backend {
         gelu::reference::forward::<Self>(x)
     }
 
+    /// See [`gated_gelu`](crate::gated_gelu()).
+    fn gated_gelu_rows(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        gelu::reference::gated::<Self>(x)
+    }
+
     /// See [`layer_norm`](crate::layer_norm()).
     fn layer_norm_rows(
         x: FloatTensor<Self>,
@@ -147,6 +175,16 @@ pub trait KernelOps: Backend {
         lengths: Vec<usize>,
         heads: usize,
     ) -> FloatTensor<Self> {
-        attention::reference::forward::<Self>(q, k, v, &lengths, heads)
+        attention::reference::forward::<Self>(q, k, v, None, &lengths, heads)
+    }
+
+    /// See [`biased_attention`](crate::biased_attention).
+    fn biased_attention(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        attention::reference::biased::<Self>(q, k, v, bias)
     }
 }

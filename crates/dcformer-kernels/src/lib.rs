@@ -8,6 +8,8 @@
 //! | [`depthwise_decomposed_norm`] | the same, each branch batch-normalised first | yes |
 //! | [`depthwise_conv()`] | one 3-D filter per channel | yes |
 //! | [`average_pool()`] | 3x3x3 mean, stride 1 | yes |
+//! | [`dense_conv()`] | convolution of boxes of taps, channels mixed, optional ReLU | yes |
+//! | [`batch_norm()`] | mean 0, variance 1 over rows, optional ReLU | yes |
 //! | [`max_pool()`] | 3x3x3 maximum, stride 2 | yes |
 //! | [`pool_project()`] | the same, then a matrix product over channels | as its parts |
 //! | [`stem()`] | dense decomposed convolutions in a row, pooled and projected | as its parts |
@@ -15,7 +17,9 @@
 //! | [`mlp()`] | linear, GELU, linear | yes |
 //! | [`gelu()`] | the exact GELU, element by element | yes |
 //! | [`layer_norm()`] | mean 0, variance 1 over channels | yes |
+//! | [`gated_gelu()`] | one half of the channels times the GELU of the other | yes |
 //! | [`packed_attention`] | attention within sequences laid end to end, no padding | yes |
+//! | [`biased_attention`] | attention with a bias for each pair of positions | yes |
 //!
 //! Features are channels-last, `[batch, depth, height, width, channels]`. Every operation is a method of
 //! [`KernelOps`] whose default body, made of ordinary tensor operations, is its *definition*: it runs and
@@ -24,10 +28,13 @@
 pub mod attention;
 pub mod average_pool;
 mod backend;
+pub mod batch_norm;
+pub mod dense_conv;
 pub mod dense_decomposed;
 pub mod depthwise_conv;
 pub mod depthwise_decomposed;
 mod extension;
+mod gathered;
 pub mod gelu;
 mod geometry;
 pub mod layer_norm;
@@ -44,13 +51,15 @@ pub mod stem;
 mod tests;
 mod tiles;
 
-pub use attention::packed_attention;
+pub use attention::{biased_attention, packed_attention};
 pub use average_pool::average_pool;
+pub use batch_norm::{BatchNormalized, batch_norm};
+pub use dense_conv::dense_conv;
 pub use dense_decomposed::{dense_decomposed_conv, dense_decomposed_norm};
 pub use depthwise_conv::depthwise_conv;
 pub use depthwise_decomposed::{depthwise_decomposed_conv, depthwise_decomposed_norm};
 pub use extension::KernelOps;
-pub use gelu::gelu;
+pub use gelu::{gated_gelu, gelu};
 pub use layer_norm::layer_norm;
 pub use max_pool::{max_pool, pool_project};
 pub use memory::{BufferPool, keep_freed_memory};

@@ -7,6 +7,7 @@
 
 use rayon::prelude::*;
 
+use crate::gathered::ROW;
 use crate::math;
 use crate::simd::{Kernel, LINE, Level, Simd};
 use crate::statistics::add_to;
@@ -105,6 +106,41 @@ pub(crate) fn multiply_tile<S: Simd, const ROWS: usize>(
             _ => multiply_tile_at(simd, sums, values, row_stride, panel, |step| {
                 step * step_stride
             }),
+        }
+    }
+}
+
+/// Which side of a gathered block the rows of a tile are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BlockSide {
+    Rows,
+    Columns,
+}
+
+/// [`multiply_tile`] of a [gathered block](crate::gathered), whose distances are constants.
+#[inline(always)]
+pub(crate) fn multiply_block_tile<S: Simd, const TILE: usize>(
+    simd: S,
+    sums: &mut [[S::F32; 2]; TILE],
+    values: &[f32],
+    panel: &[f32],
+    side: BlockSide,
+) {
+    let steps = panel.len() / (2 * S::LANES);
+    if steps == 0 {
+        return;
+    }
+    // SAFETY: `row < TILE` and `step < steps`, so no index is beyond the one asserted before each loop.
+    unsafe {
+        match side {
+            BlockSide::Rows => {
+                assert!((TILE - 1) * ROW + steps <= values.len());
+                multiply_tile_at(simd, sums, values, ROW, panel, |step| step);
+            }
+            BlockSide::Columns => {
+                assert!(TILE + (steps - 1) * ROW <= values.len());
+                multiply_tile_at(simd, sums, values, 1, panel, |step| step * ROW);
+            }
         }
     }
 }
@@ -240,6 +276,9 @@ unsafe fn multiply_tile_at<S: Simd, const ROWS: usize>(
     *sums = tile;
 }
 
+/// Values that one thread packs faster than several agree on who packs what.
+const PACKED_BY_ONE: usize = 1 << 17;
+
 /// A matrix `[steps, columns]` cut into panels: `[panel][step][width]`, the last panel filled up with zeros.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Panels {
@@ -314,7 +353,7 @@ impl Panels {
         let packed = &mut self.values;
         // Whatever was there is overwritten, but for what fills up the last panel.
         packed.resize(columns.div_ceil(width) * steps * width, 0.0);
-        for (panel, packed) in packed.chunks_exact_mut((steps * width).max(1)).enumerate() {
+        let pack = |(panel, packed): (usize, &mut [f32])| {
             let first = panel * width;
             let here = width.min(columns - first);
             for (step, packed) in packed.chunks_exact_mut(width).enumerate() {
@@ -328,6 +367,12 @@ impl Panels {
                     }
                 }
             }
+        };
+        let len = (steps * width).max(1);
+        if packed.len() < PACKED_BY_ONE {
+            packed.chunks_exact_mut(len).enumerate().for_each(pack);
+        } else {
+            packed.par_chunks_exact_mut(len).enumerate().for_each(pack);
         }
     }
 

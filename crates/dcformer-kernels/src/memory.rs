@@ -39,6 +39,36 @@ pub(crate) fn zeros(len: usize) -> Vec<f32> {
     values
 }
 
+/// `len` values computed chunk by chunk on all threads: `work` gets its thread's state, the number of a chunk and the chunk,
+/// which is zeros before.
+///
+/// A chunk is cleared when its turn comes, on its way to the cache anyway: a pass over memory less than [`zeros`] first.
+pub(crate) fn fill_chunks<T>(
+    len: usize,
+    chunk: usize,
+    init: impl Fn() -> T + Sync + Send,
+    work: impl Fn(&mut T, usize, &mut [f32]) + Sync + Send,
+) -> Vec<f32> {
+    let mut values = Vec::with_capacity(len);
+    values.spare_capacity_mut()[..len]
+        .par_chunks_mut(chunk.max(1))
+        .enumerate()
+        .for_each_init(init, |state, (index, chunk)| {
+            work(state, index, zeroed(chunk));
+        });
+    // SAFETY: the capacity is at least `len`, and each of the first `len` values lies in a chunk that was cleared: a panic in
+    // one would have left this function.
+    unsafe { values.set_len(len) };
+    values
+}
+
+/// The values, made zeros.
+pub(crate) fn zeroed(values: &mut [MaybeUninit<f32>]) -> &mut [f32] {
+    values.fill(MaybeUninit::new(0.0));
+    // SAFETY: the line above wrote every value.
+    unsafe { values.assume_init_mut() }
+}
+
 /// The allocator of a program that works on volumes: requests of megabytes come from a pool of large blocks, all others
 /// from the system, beginning with a cache line from 4 KB on.
 ///

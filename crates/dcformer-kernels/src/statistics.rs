@@ -2,6 +2,8 @@
 
 use std::ops::AddAssign;
 
+use crate::simd::{Kernel, Level, MAX_LANES, Simd};
+
 /// Sums over all voxels of one branch's values and squares, per channel, in double precision.
 #[derive(Clone, Debug)]
 pub(crate) struct Moments {
@@ -134,6 +136,74 @@ impl NormBackward {
             out.gamma.push(gamma_gradient as f32);
         }
         out
+    }
+}
+
+/// Adds `Σ a` and `Σ a b` per channel of rows of `moments`' channels.
+pub(crate) fn add_sums(level: Level, a: &[f32], b: &[f32], moments: &mut Moments) {
+    level.run(Sums { a, b, moments });
+}
+
+/// See [`add_sums`].
+struct Sums<'a> {
+    a: &'a [f32],
+    b: &'a [f32],
+    moments: &'a mut Moments,
+}
+
+impl Kernel for Sums<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        /// Voxels added in single precision before they join the double-precision sums.
+        const RUN: usize = 64;
+        /// Partial sums, so that an addition need not wait for the one before.
+        const PARTS: usize = 4;
+        let channels = self.moments.sum.len();
+        for (a, b) in self
+            .a
+            .chunks(RUN * channels)
+            .zip(self.b.chunks(RUN * channels))
+        {
+            let mut channel = 0;
+            while channel < channels {
+                let here = channel..channels.min(channel + S::LANES);
+                let mut sums = [[simd.splat(0.0); 2]; PARTS];
+                let voxels = a.chunks(PARTS * channels).zip(b.chunks(PARTS * channels));
+                for (a, b) in voxels {
+                    let voxels = a.chunks_exact(channels).zip(b.chunks_exact(channels));
+                    for (sums, (a, b)) in sums.iter_mut().zip(voxels) {
+                        let a = simd.load_partial(&a[here.clone()]);
+                        let b = simd.load_partial(&b[here.clone()]);
+                        sums[0] = simd.add(sums[0], a);
+                        sums[1] = simd.mul_add(a, b, sums[1]);
+                    }
+                }
+                let [first, second, third, fourth] = sums;
+                for (index, to) in [&mut self.moments.sum, &mut self.moments.squares]
+                    .into_iter()
+                    .enumerate()
+                {
+                    let sum = simd.add(
+                        simd.add(first[index], second[index]),
+                        simd.add(third[index], fourth[index]),
+                    );
+                    add_lanes(simd, sum, &mut to[here.clone()]);
+                }
+                channel += S::LANES;
+            }
+        }
+    }
+}
+
+/// Adds the lanes of a vector to double-precision sums.
+#[inline(always)]
+pub(crate) fn add_lanes<S: Simd>(simd: S, vector: S::F32, sums: &mut [f64]) {
+    let mut lanes = [0.0; MAX_LANES];
+    simd.store(vector, &mut lanes);
+    for (sum, lane) in sums.iter_mut().zip(lanes) {
+        *sum += f64::from(lane);
     }
 }
 

@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use rayon::prelude::*;
 
 use crate::geometry::{Geometry, RowAt};
+use crate::memory::zeroed;
 
 /// Planes and rows of a tile.
 const SIDE: usize = 4;
@@ -122,12 +123,6 @@ pub(crate) fn map_tiles<T, R: Send, const N: usize>(
         unsafe { grid.set_len(len) };
     }
     (grids, results)
-}
-
-fn zeroed(row: &mut [MaybeUninit<f32>]) -> &mut [f32] {
-    row.fill(MaybeUninit::new(0.0));
-    // SAFETY: the line above wrote every value.
-    unsafe { row.assume_init_mut() }
 }
 
 /// The rows of a grid, tile by tile.

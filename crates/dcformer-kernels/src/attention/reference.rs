@@ -4,11 +4,24 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{Shape, Slice};
 
-/// See [`packed_attention`](super::packed_attention).
+/// See [`biased_attention`](super::biased_attention).
+pub(crate) fn biased<B: Backend>(
+    q: FloatTensor<B>,
+    k: FloatTensor<B>,
+    v: FloatTensor<B>,
+    bias: FloatTensor<B>,
+) -> FloatTensor<B> {
+    let (heads, tokens) = (bias.shape()[0], bias.shape()[1]);
+    let lengths = vec![tokens; q.shape()[0] / tokens];
+    forward::<B>(q, k, v, Some(bias), &lengths, heads)
+}
+
+/// See [`packed_attention`](super::packed_attention); with `bias`, `[heads, length, length]`, added to the logits.
 pub(crate) fn forward<B: Backend>(
     q: FloatTensor<B>,
     k: FloatTensor<B>,
     v: FloatTensor<B>,
+    bias: Option<FloatTensor<B>>,
     lengths: &[usize],
     heads: usize,
 ) -> FloatTensor<B> {
@@ -27,7 +40,11 @@ pub(crate) fn forward<B: Backend>(
             )
         };
         let keys = B::float_permute(of_sequence(&k), &[0, 2, 1]);
-        let logits = B::float_mul_scalar(B::float_matmul(of_sequence(&q), keys), scale.into());
+        let products = B::float_matmul(of_sequence(&q), keys);
+        let mut logits = B::float_mul_scalar(products, scale.into());
+        if let Some(bias) = &bias {
+            logits = B::float_add(logits, bias.clone());
+        }
         let exponentials = B::float_exp(B::float_sub(
             logits.clone(),
             B::float_detach(B::float_max_dim(logits, 2)),

@@ -66,7 +66,11 @@ macro_rules! register {
 }
 
 mod average_pool;
+mod batch_norm;
+mod biased_attention;
+mod dense_conv;
 mod depthwise_conv;
+mod gated_gelu;
 
 #[derive(Debug)]
 struct DenseNorm;
@@ -309,12 +313,13 @@ impl Backward<Flex, 3> for AttentionBackward {
             q: &q,
             k: &k,
             v: &v,
+            bias: None,
             lengths: &lengths,
             heads,
             channels: shape[1],
         };
         let out = attention.backward(Level::current(), &Values::of(&gradient));
-        for (parent, values) in ops.parents.into_iter().zip(out) {
+        for (parent, values) in ops.parents.into_iter().zip([out.q, out.k, out.v]) {
             register!(grads, parent, values, shape.clone());
         }
     }
@@ -445,6 +450,27 @@ impl<C: CheckpointStrategy> KernelOps for Autodiff<Flex, C> {
         average_pool::forward::<C>(x)
     }
 
+    fn dense_conv_3d(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        stride: usize,
+        before: [usize; 3],
+        rectify: bool,
+    ) -> FloatTensor<Self> {
+        dense_conv::forward::<C>(x, weight, bias, stride, before, rectify)
+    }
+
+    fn batch_norm_rows(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f64,
+        rectify: bool,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        batch_norm::forward::<C>(x, gamma, beta, epsilon, rectify)
+    }
+
     fn max_pool_3d(x: FloatTensor<Self>) -> FloatTensor<Self> {
         if !all_f32(&[x.primitive()]) {
             return max_pool::reference::forward::<Self>(x);
@@ -511,6 +537,10 @@ impl<C: CheckpointStrategy> KernelOps for Autodiff<Flex, C> {
         }
     }
 
+    fn gated_gelu_rows(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        gated_gelu::forward::<C>(x)
+    }
+
     fn layer_norm_rows(
         x: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
@@ -547,7 +577,7 @@ impl<C: CheckpointStrategy> KernelOps for Autodiff<Flex, C> {
         heads: usize,
     ) -> FloatTensor<Self> {
         if !all_f32(&[q.primitive(), k.primitive(), v.primitive()]) {
-            return attention::reference::forward::<Self>(q, k, v, &lengths, heads);
+            return attention::reference::forward::<Self>(q, k, v, None, &lengths, heads);
         }
         let nodes = [q.node(), k.node(), v.node()];
         let forward = |operands: [FloatTensor<Self>; 3], lengths| {
@@ -570,5 +600,14 @@ impl<C: CheckpointStrategy> KernelOps for Autodiff<Flex, C> {
             }
             OpsKind::UnTracked(prep) => prep.finish(forward([q, k, v], lengths)),
         }
+    }
+
+    fn biased_attention(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        biased_attention::forward::<C>(q, k, v, bias)
     }
 }

@@ -9,6 +9,7 @@ use burn::tensor::{Bytes, DType, Shape};
 
 use crate::attention::{self, cpu::Attention};
 use crate::average_pool;
+use crate::dense_conv::{self, cpu::Conv};
 use crate::dense_decomposed;
 use crate::depthwise_conv::{self, lines::Window};
 use crate::depthwise_decomposed;
@@ -18,7 +19,7 @@ use crate::mlp::{self, cpu::Mlp};
 use crate::simd::Level;
 use crate::statistics::Statistics;
 use crate::stem::{self, cpu::Stem};
-use crate::{KernelOps, gelu, layer_norm, max_pool};
+use crate::{KernelOps, batch_norm, gelu, layer_norm, max_pool};
 
 /// A tensor's values in row-major order; a copy only if it was a view of another order.
 pub(crate) struct Values(FlexTensor);
@@ -66,6 +67,24 @@ pub(crate) fn dense_filters<'a>(
         taps: shape[1],
         channels_in: shape[2],
         channels_out: shape[3],
+    }
+}
+
+/// The convolution of volumes like `x`.
+pub(crate) fn conv_of<'a>(
+    x: &Shape,
+    weight: &'a Values,
+    shape: &Shape,
+    stride: usize,
+    before: [usize; 3],
+) -> Conv<'a> {
+    Conv {
+        weight,
+        taps: [shape[0], shape[1], shape[2]],
+        channels_out: shape[4],
+        stride,
+        before,
+        geometry: Geometry::of(x),
     }
 }
 
@@ -243,6 +262,49 @@ impl KernelOps for Flex {
         tensor(out, geometry.shape())
     }
 
+    fn dense_conv_3d(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        stride: usize,
+        before: [usize; 3],
+        rectify: bool,
+    ) -> FloatTensor<Self> {
+        if !all_f32(&[&x, &weight, &bias]) {
+            return dense_conv::reference::forward::<Self>(
+                x, weight, bias, stride, before, rectify,
+            );
+        }
+        let (shape, weight_shape) = (x.shape(), weight.shape());
+        let [x, weight, bias] = [x, weight, bias].map(|operand| Values::of(&operand));
+        let conv = conv_of(&shape, &weight, &weight_shape, stride, before);
+        let out = conv.forward(Level::current(), &x, &bias, rectify);
+        tensor(out, conv.out_geometry().shape())
+    }
+
+    fn batch_norm_rows(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f64,
+        rectify: bool,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        if !all_f32(&[&x, &gamma, &beta]) {
+            return batch_norm::reference::forward::<Self>(x, gamma, beta, epsilon, rectify);
+        }
+        let shape = x.shape();
+        let [x, gamma, beta] = [x, gamma, beta].map(|operand| Values::of(&operand));
+        let affine = [&*gamma, &*beta];
+        let (out, statistics) =
+            batch_norm::cpu::forward(Level::current(), &x, affine, epsilon, rectify);
+        let table = |values: &[f64]| {
+            let values: Vec<f32> = values.iter().map(|value| *value as f32).collect();
+            tensor(values, [gamma.len()])
+        };
+        let (mean, variance) = (table(&statistics.mean), table(&statistics.variance));
+        (tensor(out, shape), mean, variance)
+    }
+
     fn max_pool_3d(x: FloatTensor<Self>) -> FloatTensor<Self> {
         if !all_f32(&[&x]) {
             return max_pool::reference::forward::<Self>(x);
@@ -378,6 +440,15 @@ impl KernelOps for Flex {
         tensor(values, x.shape())
     }
 
+    fn gated_gelu_rows(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        if !all_f32(&[&x]) {
+            return gelu::reference::gated::<Self>(x);
+        }
+        let [rows, channels] = [0, 1].map(|axis| x.shape()[axis]);
+        let out = gelu::cpu::gated(Level::current(), &Values::of(&x), channels / 2);
+        tensor(out, [rows, channels / 2])
+    }
+
     fn layer_norm_rows(
         x: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
@@ -403,7 +474,7 @@ impl KernelOps for Flex {
         heads: usize,
     ) -> FloatTensor<Self> {
         if !all_f32(&[&q, &k, &v]) {
-            return attention::reference::forward::<Self>(q, k, v, &lengths, heads);
+            return attention::reference::forward::<Self>(q, k, v, None, &lengths, heads);
         }
         let shape = q.shape();
         let channels = shape[1];
@@ -412,9 +483,34 @@ impl KernelOps for Flex {
             q: &q,
             k: &k,
             v: &v,
+            bias: None,
             lengths: &lengths,
             heads,
             channels,
+        };
+        tensor(attention.forward(Level::current()), shape)
+    }
+
+    fn biased_attention(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        if !all_f32(&[&q, &k, &v, &bias]) {
+            return attention::reference::biased::<Self>(q, k, v, bias);
+        }
+        let (shape, sizes) = (q.shape(), bias.shape());
+        let lengths = vec![sizes[1]; shape[0] / sizes[1]];
+        let [q, k, v, bias] = [q, k, v, bias].map(|operand| Values::of(&operand));
+        let attention = Attention {
+            q: &q,
+            k: &k,
+            v: &v,
+            bias: Some(&bias),
+            lengths: &lengths,
+            heads: sizes[0],
+            channels: shape[1],
         };
         tensor(attention.forward(Level::current()), shape)
     }

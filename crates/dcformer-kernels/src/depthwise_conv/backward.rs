@@ -7,10 +7,10 @@
 use rayon::prelude::*;
 
 use super::lines::{Packing, Strip, Window};
-use crate::depthwise_decomposed::cpu::add_lanes;
 use crate::geometry::{Geometry, RowAt};
 use crate::matmul::{Panels, sum_in_order};
 use crate::simd::{Kernel, Level, MAX_LANES, Simd};
+use crate::statistics::add_lanes;
 use crate::statistics::add_to;
 use crate::tiles::{Tile, side, tiles};
 

@@ -11,8 +11,8 @@ use rayon::prelude::*;
 use super::tile;
 use crate::geometry::{Geometry, RowAt, rows_per_partial};
 use crate::memory::zeros;
-use crate::simd::{Kernel, Level, MAX_LANES, Simd};
-use crate::statistics::{Moments, NormBackward, Statistics, add_to};
+use crate::simd::{Kernel, Level, Simd};
+use crate::statistics::{Moments, NormBackward, Statistics, add_lanes, add_to};
 
 /// Voxels of a register tile.
 const TILE: usize = 8;
@@ -524,16 +524,6 @@ impl Kernel for RowMoments<'_> {
                 );
             }
         });
-    }
-}
-
-/// Adds the lanes of a vector to double-precision sums.
-#[inline(always)]
-pub(crate) fn add_lanes<S: Simd>(simd: S, vector: S::F32, sums: &mut [f64]) {
-    let mut lanes = [0.0; MAX_LANES];
-    simd.store(vector, &mut lanes);
-    for (sum, lane) in sums.iter_mut().zip(lanes) {
-        *sum += f64::from(lane);
     }
 }
 

@@ -1,7 +1,8 @@
 //! The definition: the framework's error function.
 
-use burn::backend::Backend;
 use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, TensorMetadata};
+use burn::tensor::Slice;
 
 /// See [`gelu`](super::gelu()).
 pub(crate) fn forward<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
@@ -11,4 +12,13 @@ pub(crate) fn forward<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
         0.5.into(),
     );
     B::float_mul(x, cdf)
+}
+
+/// See [`gated_gelu`](super::gated_gelu()).
+pub(crate) fn gated<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    let channels = x.shape()[1];
+    let half =
+        |from: usize, to: usize| B::float_slice(x.clone(), &[Slice::full(), Slice::from(from..to)]);
+    let gates = forward::<B>(half(channels / 2, channels));
+    B::float_mul(half(0, channels / 2), gates)
 }

@@ -47,6 +47,54 @@ pub(super) fn out_voxels(case: &Case) -> usize {
             .product::<usize>()
 }
 
+/// A convolution of a box of `taps`, one output at a time.
+pub(super) fn dense_conv(
+    case: &Case,
+    taps: [usize; 3],
+    before: [usize; 3],
+    x: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+) -> Vec<f64> {
+    let (channels, outputs) = (case.channels, case.channels_out);
+    let size = case.size;
+    let grid = size.map(|size| size.div_ceil(case.stride));
+    let mut out = Vec::new();
+    for voxel in 0..case.batch * grid.iter().product::<usize>() {
+        let volume = voxel / (grid[0] * grid[1] * grid[2]);
+        let at = [
+            voxel / (grid[1] * grid[2]) % grid[0],
+            voxel / grid[2] % grid[1],
+            voxel % grid[2],
+        ];
+        let mut sums: Vec<f64> = bias.iter().map(|bias| f64::from(*bias)).collect();
+        for tap in 0..taps.iter().product::<usize>() {
+            let along = [
+                tap / (taps[1] * taps[2]),
+                tap / taps[2] % taps[1],
+                tap % taps[2],
+            ];
+            // Before the grid is beyond its end, too, for numbers without a sign.
+            let from: [usize; 3] = std::array::from_fn(|axis| {
+                (at[axis] * case.stride + along[axis]).wrapping_sub(before[axis])
+            });
+            if (0..3).any(|axis| from[axis] >= size[axis]) {
+                continue;
+            }
+            let [z, y, x_] = from;
+            let voxel = ((volume * size[0] + z) * size[1] + y) * size[2] + x_;
+            for i in 0..channels {
+                for (o, sum) in sums.iter_mut().enumerate() {
+                    let weight = weight[(tap * channels + i) * outputs + o];
+                    *sum += f64::from(weight) * f64::from(x[voxel * channels + i]);
+                }
+            }
+        }
+        out.extend(sums);
+    }
+    out
+}
+
 /// The three branches of the dense convolution, `[branch][voxel][channel]`.
 pub(super) fn dense_branches(case: &Case, x: &[f32], weight: &[f32]) -> [Vec<f64>; 3] {
     let (channels, outputs) = (case.channels, case.channels_out);
@@ -220,6 +268,7 @@ pub(super) fn attention(
     q: &[f32],
     k: &[f32],
     v: &[f32],
+    bias: Option<&[f32]>,
     lengths: &[usize],
     heads: usize,
     channels: usize,
@@ -235,7 +284,10 @@ pub(super) fn attention(
                     .map(|key| {
                         let products = (0..head_dim)
                             .map(|i| f64::from(q[at(query, i)]) * f64::from(k[at(key, i)]));
-                        products.sum::<f64>() / (head_dim as f64).sqrt()
+                        let bias = bias.map_or(0.0, |bias| {
+                            f64::from(bias[(head * length + query) * length + key])
+                        });
+                        products.sum::<f64>() / (head_dim as f64).sqrt() + bias
                     })
                     .collect();
                 let total: f64 = logits.iter().map(|logit| logit.exp()).sum();

@@ -5,7 +5,8 @@ use burn::backend::TensorMetadata;
 use burn::tensor::Device;
 
 use super::*;
-use crate::{attention, dense_decomposed, depthwise_decomposed, gelu, layer_norm, max_pool, mlp};
+use crate::{attention, batch_norm, dense_conv, dense_decomposed, depthwise_decomposed};
+use crate::{gelu, layer_norm, max_pool, mlp};
 
 /// Sums over up to a few thousand voxels in two different orders, and a division by a small deviation. Measured 2e-5
 /// at worst, on the case with the fewest voxels per statistic.
@@ -295,6 +296,7 @@ fn attention_has_the_gradient_of_its_definition() {
         (vec![1], 1, 2),
         (vec![3, 1, 7], 2, 10),
         (vec![40, 17], 4, 64),
+        (vec![101], 2, 64),
     ] {
         let tokens: usize = lengths.iter().sum();
         let operands = [1, 2, 3]
@@ -306,7 +308,7 @@ fn attention_has_the_gradient_of_its_definition() {
         });
         let definition = gradients::<2>(&operands, &cotangent, |operands| {
             let [q, k, v] = unpack(operands);
-            attention::reference::forward::<Differentiated>(q, k, v, &lengths, heads)
+            attention::reference::forward::<Differentiated>(q, k, v, None, &lengths, heads)
         });
         compare(
             &format!("{lengths:?}"),
@@ -314,6 +316,137 @@ fn attention_has_the_gradient_of_its_definition() {
             &fast,
             &definition,
         );
+    }
+}
+
+#[test]
+fn biased_attention_has_the_gradient_of_its_definition() {
+    for (sequences, tokens, heads, channels) in [(1, 1, 1, 2), (3, 7, 2, 10), (2, 61, 2, 64)] {
+        let shape = [sequences * tokens, channels];
+        let operand = |seed| Operand::new(numbers(shape[0] * channels, seed), &shape);
+        let bias = numbers(heads * tokens * tokens, 4);
+        let operands = [
+            operand(1),
+            operand(2),
+            operand(3),
+            Operand::new(bias, &[heads, tokens, tokens]),
+        ];
+        let cotangent = numbers(shape[0] * channels, 9);
+        let mut outputs = Vec::new();
+        let mut keep = |out| keep_values(&mut outputs, out);
+        let fast = gradients::<2>(&operands, &cotangent, |operands| {
+            let [q, k, v, bias] = unpack(operands);
+            keep(<Differentiated as crate::KernelOps>::biased_attention(
+                q, k, v, bias,
+            ))
+        });
+        let definition = gradients::<2>(&operands, &cotangent, |operands| {
+            let [q, k, v, bias] = unpack(operands);
+            keep(attention::reference::biased::<Differentiated>(
+                q, k, v, bias,
+            ))
+        });
+        let what = format!("{sequences} sequences of {tokens}");
+        compare(&what, &["q", "k", "v", "bias"], &fast, &definition);
+        assert!(error(&outputs[0], &outputs[1]) < 2e-6);
+    }
+}
+
+#[test]
+fn gated_units_have_the_gradient_of_their_definition() {
+    for (rows, channels) in [(1, 1), (40, 37)] {
+        let operands = [Operand::new(
+            numbers(rows * 2 * channels, 1),
+            &[rows, 2 * channels],
+        )];
+        let cotangent = numbers(rows * channels, 9);
+        let fast = gradients::<2>(&operands, &cotangent, |operands| {
+            let [x] = unpack(operands);
+            <Differentiated as crate::KernelOps>::gated_gelu_rows(x)
+        });
+        let definition = gradients::<2>(&operands, &cotangent, |operands| {
+            let [x] = unpack(operands);
+            gelu::reference::gated::<Differentiated>(x)
+        });
+        compare(&format!("{rows}x{channels}"), &["x"], &fast, &definition);
+    }
+}
+
+#[test]
+fn a_dense_convolution_has_the_gradient_of_its_definition() {
+    for (case, before) in [
+        (Case::new(2, [9, 10, 27], [1, 32], 7, 4), [3; 3]),
+        (Case::new(1, [5, 6, 13], [32, 40], 3, 2), [1; 3]),
+        (Case::new(2, [4, 1, 9], [20, 5], 2, 2), [0; 3]),
+        (Case::new(1, [5, 4, 7], [3, 33], 3, 1), [2, 1, 0]),
+        (Case::new(1, [5, 4, 7], [6, 4], 1, 2), [0; 3]),
+    ] {
+        let (taps, inputs, outputs) = (case.taps, case.channels, case.channels_out);
+        let shape = [taps, taps, taps, inputs, outputs];
+        let operands = [
+            Operand::new(numbers(case.input_len(), 1), &case.input_shape()),
+            Operand::new(numbers(shape.iter().product(), 2), &shape),
+            Operand::new(numbers(outputs, 3), &[outputs]),
+        ];
+        let cotangent = numbers(formula::out_voxels(&case) * outputs, 9);
+        for rectify in [false, true] {
+            let mut outputs = Vec::new();
+            let mut keep = |out| keep_values(&mut outputs, out);
+            let fast = gradients::<5>(&operands, &cotangent, |operands| {
+                let [x, weight, bias] = unpack(operands);
+                keep(<Differentiated as crate::KernelOps>::dense_conv_3d(
+                    x,
+                    weight,
+                    bias,
+                    case.stride,
+                    before,
+                    rectify,
+                ))
+            });
+            let definition = gradients::<5>(&operands, &cotangent, |operands| {
+                let [x, weight, bias] = unpack(operands);
+                keep(dense_conv::reference::forward::<Differentiated>(
+                    x,
+                    weight,
+                    bias,
+                    case.stride,
+                    before,
+                    rectify,
+                ))
+            });
+            let what = format!("{case:?}, rectified: {rectify}");
+            compare(&what, &["x", "weight", "bias"], &fast, &definition);
+            assert!(error(&outputs[0], &outputs[1]) < 1e-5, "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_batch_norm_has_the_gradient_of_its_definition() {
+    for (rows, channels) in [(9, 2), (300, 37), (1500, 16)] {
+        let operands = [
+            Operand::new(numbers(rows * channels, 1), &[rows, channels]),
+            Operand::new(numbers(channels, 2), &[channels]),
+            Operand::new(numbers(channels, 3), &[channels]),
+        ];
+        let cotangent = numbers(rows * channels, 9);
+        for rectify in [false, true] {
+            let fast = gradients::<2>(&operands, &cotangent, |operands| {
+                let [x, gamma, beta] = unpack(operands);
+                let (out, ..) = <Differentiated as crate::KernelOps>::batch_norm_rows(
+                    x, gamma, beta, 1e-5, rectify,
+                );
+                out
+            });
+            let definition = gradients::<2>(&operands, &cotangent, |operands| {
+                let [x, gamma, beta] = unpack(operands);
+                let (out, ..) =
+                    batch_norm::reference::forward::<Differentiated>(x, gamma, beta, 1e-5, rectify);
+                out
+            });
+            let what = format!("{rows}x{channels}, rectified: {rectify}");
+            compare(&what, &["x", "gamma", "beta"], &fast, &definition);
+        }
     }
 }
 

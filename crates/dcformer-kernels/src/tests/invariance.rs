@@ -3,11 +3,13 @@
 use burn::tensor::Device;
 
 use super::*;
+use crate::attention::cpu::Attention;
+use crate::dense_conv::cpu::Conv;
 use crate::dense_decomposed::cpu::Filters;
 use crate::dense_decomposed::training::{input_gradient, norm, norm_backward};
 use crate::geometry::Geometry;
 use crate::simd::Level;
-use crate::{depthwise_decomposed, matmul};
+use crate::{batch_norm, depthwise_decomposed, matmul};
 
 pub(super) fn on_threads<T: Send>(threads: usize, work: impl Fn() -> T + Send + Sync) -> T {
     let pool = rayon::ThreadPoolBuilder::new()
@@ -92,6 +94,61 @@ fn products_over_many_rows_do_not_depend_on_threads() {
     let one = on_threads(1, product);
     for threads in [2, 3] {
         assert!(on_threads(threads, product) == one);
+    }
+}
+
+#[test]
+fn dense_convolutions_and_batch_norms_do_not_depend_on_threads() {
+    let case = Case::new(2, [9, 10, 27], [16, 40], 3, 2);
+    let x = numbers(case.input_len(), 1);
+    let weight = numbers(27 * 16 * 40, 2);
+    let conv = Conv {
+        weight: &weight,
+        taps: [3; 3],
+        channels_out: 40,
+        stride: 2,
+        before: [1; 3],
+        geometry: Geometry::of(&case.input_shape()),
+    };
+    let (gamma, beta) = (numbers(40, 3), numbers(40, 4));
+    let step = || {
+        let level = Level::current();
+        let y = conv.forward(level, &x, &beta, false);
+        let affine = [&*gamma, &*beta];
+        let (z, statistics) = batch_norm::cpu::forward(level, &y, affine, 1e-5, true);
+        let out = batch_norm::cpu::backward(level, &y, affine, &statistics, 1e-5, true, &z);
+        let of_weight = conv.weight_gradient(level, &x, &out.x);
+        (z, conv.input_gradient(level, &out.x), of_weight, out.gamma)
+    };
+    let one = on_threads(1, step);
+    for threads in [2, 3, 5] {
+        assert!(
+            on_threads(threads, step) == one,
+            "{threads} threads differ from one"
+        );
+    }
+}
+
+#[test]
+fn gradients_of_biased_attention_do_not_depend_on_threads() {
+    let [q, k, v, g] = [1, 2, 3, 4].map(|seed| numbers(3 * 61 * 64, seed));
+    let bias = numbers(2 * 61 * 61, 5);
+    let step = || {
+        let attention = Attention {
+            q: &q,
+            k: &k,
+            v: &v,
+            bias: Some(&bias),
+            lengths: &[61; 3],
+            heads: 2,
+            channels: 64,
+        };
+        let out = attention.backward(Level::current(), &g);
+        (out.q, out.k, out.v, out.bias)
+    };
+    let one = on_threads(1, step);
+    for threads in [2, 3] {
+        assert!(on_threads(threads, step) == one);
     }
 }
 

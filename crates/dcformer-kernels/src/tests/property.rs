@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 
 use super::*;
+use crate::dense_conv::cpu::Conv;
 use crate::dense_decomposed::cpu::Filters;
 use crate::geometry::Geometry;
 use crate::matmul::{Broadcast, Panels, Store, matmul, matmul_over_rows};
@@ -29,6 +30,17 @@ fn problem() -> impl Strategy<Value = Case> {
         })
         .prop_filter("too many products for plain loops", |case| {
             formula::out_voxels(case) * case.taps * case.channels * case.channels_out < 1_500_000
+        })
+}
+
+/// A problem with a box of taps, different along the axes, and zeros in front.
+fn boxes() -> impl Strategy<Value = (Case, [usize; 3], [usize; 3])> {
+    let axis = || (1..5_usize).prop_flat_map(|taps| (Just(taps), 0..taps));
+    (problem(), [axis(), axis(), axis()])
+        .prop_map(|(case, axes)| (case, axes.map(|axis| axis.0), axes.map(|axis| axis.1)))
+        .prop_filter("too many products for plain loops", |(case, taps, _)| {
+            let taps: usize = taps.iter().product();
+            formula::out_voxels(case) * taps * case.channels * case.channels_out < 300_000
         })
 }
 
@@ -58,6 +70,51 @@ proptest! {
             let found =
                 dense_decomposed::cpu::conv(level, &x, filters, &bias, geometry, case.stride);
             close("conv", level, &found, &expected)?;
+        }
+    }
+
+    #[test]
+    fn a_convolution_of_any_box_and_shape_equals_the_formula(
+        (case, taps, before) in boxes(),
+        seed in any::<u32>(),
+    ) {
+        let steps = taps.iter().product::<usize>() * case.channels;
+        // Small integers: sums are exact in any order.
+        let (x, weight) = (integers(case.input_len(), seed), integers(steps * case.channels_out, seed ^ 1));
+        let bias = integers(case.channels_out, seed ^ 2);
+        let gradient = integers(formula::out_voxels(&case) * case.channels_out, seed ^ 3);
+        let plain = formula::dense_conv(&case, taps, before, &x, &weight, &bias);
+        let expected: Vec<f32> = plain.iter().map(|y| *y as f32).collect();
+        let rectified: Vec<f32> = expected.iter().map(|y| y.max(0.0)).collect();
+        let conv = Conv {
+            weight: &weight,
+            taps,
+            channels_out: case.channels_out,
+            stride: case.stride,
+            before,
+            geometry: Geometry::of(&case.input_shape()),
+        };
+        // Σ gradient · y is linear in x and in the weights, so its derivatives are values of the formula.
+        let against = |y: Vec<f64>| -> f64 { y.iter().zip(&gradient).map(|(y, g)| y * f64::from(*g)).sum() };
+        let no_bias = vec![0.0; case.channels_out];
+        for level in Level::available() {
+            prop_assert_eq!(&conv.forward(level, &x, &bias, false), &expected);
+            prop_assert_eq!(&conv.forward(level, &x, &bias, true), &rectified);
+            let of_x = conv.input_gradient(level, &gradient);
+            let of_weight = conv.weight_gradient(level, &x, &gradient);
+            prop_assert_eq!((of_x.len(), of_weight.len()), (x.len(), weight.len()));
+            for index in 0..5 {
+                let at = (seed as usize).wrapping_mul(index * 7919 + 1) % x.len();
+                let mut one = vec![0.0; x.len()];
+                one[at] = 1.0;
+                let slope = against(formula::dense_conv(&case, taps, before, &one, &weight, &no_bias));
+                prop_assert_eq!(of_x[at], slope as f32, "gradient of x[{}] at {}", at, level);
+                let at = (seed as usize).wrapping_mul(index * 104_729 + 1) % weight.len();
+                let mut one = vec![0.0; weight.len()];
+                one[at] = 1.0;
+                let slope = against(formula::dense_conv(&case, taps, before, &x, &one, &no_bias));
+                prop_assert_eq!(of_weight[at], slope as f32, "gradient of weight[{}] at {}", at, level);
+            }
         }
     }
 

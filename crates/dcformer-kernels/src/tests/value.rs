@@ -13,8 +13,8 @@ use crate::mlp::cpu::Mlp;
 use crate::simd::Level;
 use crate::stem::cpu::Stem;
 use crate::tiles::{Tile, map_tiles};
-use crate::{StemWeights, dense_decomposed_conv, gelu};
-use crate::{dense_decomposed, depthwise_decomposed, max_pool};
+use crate::{StemWeights, batch_norm, dense_decomposed, dense_decomposed_conv};
+use crate::{depthwise_decomposed, gelu, max_pool};
 
 /// Normalisation divides by a root: single precision, a few roundings. Measured 4e-7 at worst.
 ///
@@ -504,25 +504,104 @@ fn mlp_equals_the_formula() {
 #[test]
 fn attention_equals_the_formula() {
     for level in Level::available() {
-        for (lengths, heads, channels) in [
-            (vec![1], 1, 1),
-            (vec![3, 1, 7], 2, 10),
-            (vec![40, 0, 17], 4, 64),
-            (vec![5, 5], 3, 21),
+        for (lengths, heads, channels, biased) in [
+            (vec![1], 1, 1, false),
+            (vec![3, 1, 7], 2, 10, false),
+            (vec![40, 0, 17], 4, 64, false),
+            (vec![5, 5], 3, 21, true),
+            // More queries than a block has.
+            (vec![113], 2, 70, false),
+            (vec![61, 61, 61], 2, 64, true),
         ] {
             let tokens: usize = lengths.iter().sum();
             let [q, k, v] = [1, 2, 3].map(|seed| numbers(tokens * channels, seed));
-            let expected = formula::attention(&q, &k, &v, &lengths, heads, channels);
+            let bias = biased.then(|| numbers(heads * lengths[0] * lengths[0], 4));
+            let bias = bias.as_deref();
+            let expected = formula::attention(&q, &k, &v, bias, &lengths, heads, channels);
             let operation = Attention {
                 q: &q,
                 k: &k,
                 v: &v,
+                bias,
                 lengths: &lengths,
                 heads,
                 channels,
             };
             let error = error(&operation.forward(level), &expected);
             assert!(error < 2e-6, "{level} {lengths:?} {heads} heads: {error:e}");
+        }
+    }
+}
+
+#[test]
+fn attention_to_logits_of_any_size_is_finite() {
+    // Exponentials of such logits overflow; their differences decide.
+    let (q, k) = ([300.0, -300.0, 300.0], [300.0, 299.0, -300.0]);
+    let v = [1.0, 2.0, 4.0];
+    for level in Level::available() {
+        let operation = Attention {
+            q: &q,
+            k: &k,
+            v: &v,
+            bias: None,
+            lengths: &[3],
+            heads: 1,
+            channels: 1,
+        };
+        assert_eq!(operation.forward(level), [1.0, 4.0, 1.0], "{level}");
+    }
+}
+
+#[test]
+fn gated_units_equal_the_formula() {
+    for level in Level::available() {
+        for (rows, channels) in [(1, 1), (40, 37), (3, 1365)] {
+            let x = numbers(rows * 2 * channels, 1);
+            let expected: Vec<f32> = x
+                .chunks_exact(2 * channels)
+                .flat_map(|row| {
+                    let (values, gates) = row.split_at(channels);
+                    let gates = formula::mlp(gates, [&[1.0], &[0.0], &[1.0], &[0.0]]);
+                    let products = values.iter().zip(gates).map(|(value, gate)| value * gate);
+                    products.collect::<Vec<f32>>()
+                })
+                .collect();
+            let error = error(&gelu::cpu::gated(level, &x, channels), &expected);
+            assert!(error < 1e-6, "{level} {rows}x{channels}: {error:e}");
+        }
+    }
+}
+
+#[test]
+fn batch_norm_equals_the_formula() {
+    for level in Level::available() {
+        for (rows, channels) in [(9, 1), (70, 37), (3000, 16)] {
+            let x = numbers(rows * channels, 1);
+            let (gamma, beta) = (numbers(channels, 2), numbers(channels, 3));
+            let mut expected = vec![0.0; x.len()];
+            for channel in 0..channels {
+                let column = || {
+                    x.iter()
+                        .skip(channel)
+                        .step_by(channels)
+                        .map(|x| f64::from(*x))
+                };
+                let mean = column().sum::<f64>() / rows as f64;
+                let variance = column().map(|x| (x - mean).powi(2)).sum::<f64>() / rows as f64;
+                for (row, x) in column().enumerate() {
+                    let z = (x - mean) / (variance + 1e-5).sqrt();
+                    let y = z * f64::from(gamma[channel]) + f64::from(beta[channel]);
+                    expected[row * channels + channel] = y as f32;
+                }
+            }
+            let affine = [&*gamma, &*beta];
+            let (found, _) = batch_norm::cpu::forward(level, &x, affine, 1e-5, false);
+            let far = error(&found, &expected);
+            assert!(far < 2e-6, "{level} {rows}x{channels}: {far:e}");
+            let (found, _) = batch_norm::cpu::forward(level, &x, affine, 1e-5, true);
+            expected.iter_mut().for_each(|y| *y = y.max(0.0));
+            let far = error(&found, &expected);
+            assert!(far < 2e-6, "{level} {rows}x{channels}, rectified: {far:e}");
         }
     }
 }

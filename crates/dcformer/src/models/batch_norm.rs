@@ -2,7 +2,9 @@
 
 use burn::module::{Flag, Module, Param};
 use burn::nn::Initializer;
+use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
+use dcformer_kernels::batch_norm;
 
 use super::buffer::Buffer;
 
@@ -85,23 +87,29 @@ impl BatchNorm {
     /// # Shapes
     /// - input, output: `[batch, depth, height, width, channels]`
     pub(super) fn forward(&self, x: Tensor<5>, statistics: Statistics) -> Tensor<5> {
-        let shape = x.dims();
-        let channels = shape[4];
-        let count = shape[..4].iter().product();
+        self.through(x, statistics, false)
+    }
+
+    /// The ReLU of [`forward`](Self::forward).
+    pub(super) fn forward_rectified(&self, x: Tensor<5>, statistics: Statistics) -> Tensor<5> {
+        self.through(x, statistics, true)
+    }
+
+    fn through(&self, x: Tensor<5>, statistics: Statistics, rectify: bool) -> Tensor<5> {
         if self.uses_running(&x, statistics) {
             let Affine { scale, shift } = self.affine();
-            return x * scale.unsqueeze() + shift.unsqueeze();
+            let x = x * scale.unsqueeze() + shift.unsqueeze();
+            return if rectify { relu(x) } else { x };
         }
-        let rows = x.reshape([count, channels]);
-        let mean = rows.clone().mean_dim(0);
-        let centred = rows - mean.clone();
-        let variance = centred.clone().square().mean_dim(0);
-        let scale =
-            self.gamma.val().unsqueeze_dim(0) / (variance.clone() + BATCH_NORM_EPSILON).sqrt();
+        let shape = x.dims();
+        let count = shape[..4].iter().product();
+        let rows = x.reshape([count, shape[4]]);
+        let (gamma, beta) = (self.gamma.val(), self.beta.val());
+        let normalized = batch_norm(rows, gamma, beta, BATCH_NORM_EPSILON, rectify);
         if statistics == Statistics::ByDevice {
-            self.move_running(mean.squeeze_dim(0), variance.squeeze_dim(0), count);
+            self.move_running(normalized.mean, normalized.variance, count);
         }
-        (centred * scale + self.beta.val().unsqueeze_dim(0)).reshape(shape)
+        normalized.output.reshape(shape)
     }
 
     /// Moves the running statistics towards those of a batch of `count` values; `variance` is biased.

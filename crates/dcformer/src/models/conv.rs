@@ -1,15 +1,12 @@
 //! 3-D convolution of channels-last features, alone and with a batch norm.
 
 use burn::module::{Module, Param};
-use burn::tensor::module::{conv3d, linear};
-use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Device, Tensor, s};
-use dcformer_kernels::depthwise_conv;
+use burn::tensor::{Device, Tensor};
+use dcformer_kernels::{dense_conv, depthwise_conv};
 
 use super::batch_norm::{Affine, BatchNorm, Statistics};
 use super::cache::Cache;
 use super::decomposed::fresh_filters;
-use super::patches::{PatchOrder, patches};
 use crate::complexity::{Bias, Cost};
 
 /// Sizes of a [`Conv`].
@@ -67,6 +64,7 @@ impl ConvConfig {
             stride: self.stride,
             depthwise: self.depthwise,
             taps_first: Cache::default(),
+            repacked: Cache::default(),
         }
     }
 
@@ -95,16 +93,59 @@ pub(super) struct Conv {
     depthwise: bool,
     /// Of a depthwise one, see `taps_first`.
     taps_first: Cache<Tensor<4>>,
+    /// Of any other.
+    repacked: Cache<Filters>,
+}
+
+/// Weights as the kernels want them.
+#[derive(Clone, Debug)]
+struct Filters {
+    /// `[depth, height, width, channels_in, channels_out]`
+    weight: Tensor<5>,
+    bias: Tensor<1>,
+}
+
+impl Filters {
+    /// From weights in the order of a [`Conv`]'s.
+    fn new(weight: Tensor<5>, bias: Option<Tensor<1>>) -> Self {
+        let [outputs, ..] = weight.dims();
+        let bias = bias.unwrap_or_else(|| Tensor::zeros([outputs], &weight.device()));
+        Self {
+            weight: weight.permute([4, 2, 3, 1, 0]),
+            bias,
+        }
+    }
+
+    /// Those of `cache`, or of `compute`, which are kept unless they are tracked: then each pass needs its own.
+    fn cached(cache: &Cache<Self>, tracked: bool, compute: impl FnOnce() -> Self) -> Self {
+        if tracked {
+            return compute();
+        }
+        cache.get_or(|| {
+            let Self { weight, bias } = compute();
+            let device = weight.device();
+            // A permuted tensor is a view; a copy in the new order is what is to be kept.
+            let weight = Tensor::from_data(weight.into_data(), &device);
+            Self { weight, bias }
+        })
+    }
+
+    fn convolve(self, x: Tensor<5>, stride: usize, rectify: bool) -> Tensor<5> {
+        let [kernel, ..] = self.weight.dims();
+        // Patches begin with their first voxel.
+        let before = if kernel % 2 == 1 { kernel / 2 } else { 0 };
+        dense_conv(x, self.weight, self.bias, stride, [before; 3], rectify)
+    }
 }
 
 impl Conv {
     pub(super) fn forward(&self, x: Tensor<5>) -> Tensor<5> {
-        let bias = self.bias.as_ref().map(Param::val);
         if !self.depthwise {
-            return self.with_weights(x, self.weight.val(), bias);
+            return self.filters().convolve(x, self.stride, false);
         }
         let weight = self.taps_first();
         let [kernel, _, _, channels] = weight.dims();
+        let bias = self.bias.as_ref().map(Param::val);
         let bias = bias.unwrap_or_else(|| Tensor::zeros([channels], &x.device()));
         depthwise_conv(x, weight, bias, [kernel / 2; 3])
     }
@@ -118,29 +159,21 @@ impl Conv {
             weight.permute([4, 2, 3, 0, 1]).reshape(shape)
         };
         // Tracked weights need their gradient through it, so nothing may be kept.
-        if self.weight.lazy_device().is_autodiff() {
+        if self.is_tracked() {
             turned()
         } else {
             self.taps_first.get_or(turned)
         }
     }
 
-    /// The convolution, not a depthwise one, with weights in the place of its own.
-    fn with_weights(&self, x: Tensor<5>, weight: Tensor<5>, bias: Option<Tensor<1>>) -> Tensor<5> {
-        let [outputs, inputs, kernel, ..] = weight.dims();
-        let stride = self.stride;
-        if kernel == stride || kernel == 1 {
-            let x = if kernel == stride {
-                patches(x, [kernel; 3], PatchOrder::DepthFirst)
-            } else {
-                x.slice(s![.., ..;stride, ..;stride, ..;stride, ..])
-            };
-            let matrix = weight.permute([4, 2, 3, 1, 0]);
-            return linear(x, matrix.reshape([kernel.pow(3) * inputs, outputs]), bias);
-        }
-        let options = ConvOptions::new([stride; 3], [kernel / 2; 3], [1; 3], 1);
-        let weight = weight.permute([0, 1, 4, 2, 3]);
-        conv3d(x.permute([0, 4, 1, 2, 3]), weight, bias, options).permute([0, 2, 3, 4, 1])
+    fn is_tracked(&self) -> bool {
+        self.weight.lazy_device().is_autodiff()
+    }
+
+    fn filters(&self) -> Filters {
+        Filters::cached(&self.repacked, self.is_tracked(), || {
+            Filters::new(self.weight.val(), self.bias.as_ref().map(Param::val))
+        })
     }
 }
 
@@ -149,6 +182,7 @@ impl Conv {
 pub(super) struct ConvNorm {
     conv: Conv,
     norm: BatchNorm,
+    folded: Cache<Filters>,
 }
 
 impl ConvNorm {
@@ -156,20 +190,42 @@ impl ConvNorm {
         Self {
             norm: BatchNorm::new(conv.channels[1], device),
             conv: conv.without_bias().init(device),
+            folded: Cache::default(),
         }
     }
 
     /// # Shapes
     /// As [`Conv`].
     pub(super) fn forward(&self, x: Tensor<5>, statistics: Statistics) -> Tensor<5> {
-        if !self.norm.uses_running(&x, statistics) {
-            return self.norm.forward(self.conv.forward(x), statistics);
+        self.through(x, statistics, false)
+    }
+
+    /// The ReLU of [`forward`](Self::forward).
+    pub(super) fn forward_rectified(&self, x: Tensor<5>, statistics: Statistics) -> Tensor<5> {
+        self.through(x, statistics, true)
+    }
+
+    fn through(&self, x: Tensor<5>, statistics: Statistics, rectify: bool) -> Tensor<5> {
+        if self.norm.uses_running(&x, statistics) {
+            return self.folded().convolve(x, self.conv.stride, rectify);
         }
-        // A norm that is a constant is part of the weights.
-        let Affine { scale, shift } = self.norm.affine();
-        let scale = scale.unsqueeze_dims::<5>(&[1, 2, 3, 4]);
-        let weight = self.conv.weight.val() * scale;
-        self.conv.with_weights(x, weight, Some(shift))
+        let x = self.conv.forward(x);
+        let normalized = if rectify {
+            self.norm.forward_rectified(x, statistics)
+        } else {
+            self.norm.forward(x, statistics)
+        };
+        self.folded.clear();
+        normalized
+    }
+
+    /// The weights with the running statistics multiplied in.
+    fn folded(&self) -> Filters {
+        Filters::cached(&self.folded, self.conv.is_tracked(), || {
+            let Affine { scale, shift } = self.norm.affine();
+            let scale = scale.unsqueeze_dims::<5>(&[1, 2, 3, 4]);
+            Filters::new(self.conv.weight.val() * scale, Some(shift))
+        })
     }
 
     pub(super) fn cost(conv: ConvConfig, positions: usize) -> Cost {

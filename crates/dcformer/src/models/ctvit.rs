@@ -10,9 +10,8 @@ mod position_bias;
 
 use burn::module::{Module, Param};
 use burn::nn::{Initializer, Linear, LinearConfig};
-use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
-use dcformer_kernels::{depthwise_conv, packed_attention};
+use dcformer_kernels::{biased_attention, depthwise_conv, packed_attention};
 use serde::{Deserialize, Serialize};
 
 use self::feed_forward::FeedForward;
@@ -366,19 +365,12 @@ impl Attention {
         let query = self.query.forward(self.norm.forward(x));
         let query = scaled_directions(query, &self.query_scale);
         let key = scaled_directions(key, &self.key_scale);
+        // The operation divides by the root of the head's features.
+        let head_dim = self.query_scale.dims()[0] as f64;
+        let query = query * (LOGIT_SCALE * head_dim.sqrt());
         let gathered = match bias {
-            Some(bias) => {
-                let parts = [query * LOGIT_SCALE, key, value]
-                    .map(|part| heads_first(part, sequences, self.heads));
-                biased_attention(parts, bias)
-            }
-            None => {
-                // The operation divides by the root of the head's features.
-                let head_dim = self.query_scale.dims()[0] as f64;
-                let lengths = vec![tokens; sequences];
-                let query = query * (LOGIT_SCALE * head_dim.sqrt());
-                packed_attention(query, key, value, &lengths, self.heads)
-            }
+            Some(bias) => biased_attention(query, key, value, bias.clone()),
+            None => packed_attention(query, key, value, &vec![tokens; sequences], self.heads),
         };
         self.output.forward(gathered).reshape(shape)
     }
@@ -426,34 +418,6 @@ fn scaled_directions(x: Tensor<2>, scale: &Param<Tensor<1>>) -> Tensor<2> {
     let [head_dim] = scale.dims();
     let heads = x.reshape([tokens * features / head_dim, head_dim]);
     (unit_rows(heads) * scale.val().unsqueeze_dim(0)).reshape([tokens, features])
-}
-
-/// `[sequences * tokens, heads * head_dim]` to `[sequences, heads, tokens, head_dim]`.
-fn heads_first(x: Tensor<2>, sequences: usize, heads: usize) -> Tensor<4> {
-    let [rows, features] = x.dims();
-    x.reshape([sequences, rows / sequences, heads, features / heads])
-        .permute([0, 2, 1, 3])
-}
-
-/// `softmax(q · kᵀ + bias) · v`, one sequence after another: its logits are then all that is in memory.
-///
-/// # Shapes
-/// - `q`, `k`, `v`: `[sequences, heads, tokens, head_dim]`; `bias`: `[heads, tokens, tokens]`
-/// - output: `[sequences * tokens, heads * head_dim]`
-fn biased_attention([query, key, value]: [Tensor<4>; 3], bias: &Tensor<3>) -> Tensor<2> {
-    let [sequences, heads, tokens, head_dim] = query.dims();
-    let of = |x: &Tensor<4>, sequence: usize| -> Tensor<3> {
-        x.clone().narrow(0, sequence, 1).squeeze_dim(0)
-    };
-    let gathered = (0..sequences).map(|sequence| {
-        let keys = of(&key, sequence).swap_dims(1, 2);
-        let logits = of(&query, sequence).matmul(keys) + bias.clone();
-        softmax(logits, 2)
-            .matmul(of(&value, sequence))
-            .permute([1, 0, 2])
-            .reshape([tokens, heads * head_dim])
-    });
-    Tensor::cat(gathered.collect(), 0)
 }
 
 /// A LayerNorm whose shift is in the weights, zero, and not learnt.

@@ -208,7 +208,9 @@ impl Encoder for TransunetEncoder {
         statistics: Statistics,
         after_stage: &mut dyn FnMut(&Tensor<5>),
     ) -> Tensor<5> {
-        let mut x = relu(self.patch.forward(channels_last(volume), statistics));
+        let mut x = self
+            .patch
+            .forward_rectified(channels_last(volume), statistics);
         after_stage(&x);
         for bottleneck in &self.bottlenecks {
             x = bottleneck.forward(x, statistics);
@@ -259,8 +261,8 @@ impl Bottleneck {
     /// - input: `[batch, depth, height, width, channels_in]`
     /// - output: `[batch, ceil(depth / 2), ceil(height / 2), ceil(width / 2), channels_out]`
     fn forward(&self, x: Tensor<5>, statistics: Statistics) -> Tensor<5> {
-        let main = relu(self.first.forward(x.clone(), statistics));
-        let main = relu(self.halve.forward(main, statistics));
+        let main = self.first.forward_rectified(x.clone(), statistics);
+        let main = self.halve.forward_rectified(main, statistics);
         let main = self.last.forward(main, statistics);
         relu(main + self.shortcut.forward(x, statistics))
     }

@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
-use dcformer_kernels::gelu;
+use dcformer_kernels::gated_gelu;
 
 use crate::complexity::{Bias, Cost};
 use crate::models::layer_norm::{LAYER_NORM_EPSILON, LayerNorm};
@@ -35,10 +35,11 @@ impl FeedForward {
     /// # Shapes
     /// - input, output: `[sequences, tokens, width]`
     pub(super) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let expanded = self.expand.forward(self.norm.forward(x));
-        let [value, gate] =
-            <[Tensor<3>; 2]>::try_from(expanded.chunk(2, 2)).expect("two chunks of an even width");
-        self.contract.forward(gelu(gate) * value)
+        let shape = x.dims();
+        let [sequences, tokens, width] = shape;
+        let x = self.norm.forward(x.reshape([sequences * tokens, width]));
+        let gated = gated_gelu(self.expand.forward(x));
+        self.contract.forward(gated).reshape(shape)
     }
 
     pub(super) fn cost([width, inner]: [usize; 2], rows: usize) -> Cost {
