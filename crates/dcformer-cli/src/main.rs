@@ -10,6 +10,7 @@ mod interrupt;
 mod output;
 mod progress;
 mod scan_args;
+mod steps_args;
 mod summary;
 
 use std::process::ExitCode;

@@ -10,6 +10,7 @@ pub(crate) mod evaluate;
 mod import;
 mod metrics;
 mod phantom;
+mod prepare;
 mod preprocess;
 mod train;
 
@@ -27,6 +28,7 @@ pub(crate) enum Command {
     Train(train::Train),
     Evaluate(evaluate::Evaluate),
     Embed(embed::Embed),
+    Prepare(prepare::Prepare),
     Preprocess(preprocess::Preprocess),
     Phantom(phantom::Phantom),
     Import(import::Import),
@@ -48,6 +50,7 @@ impl Command {
                 | Self::Train(_)
                 | Self::Evaluate(_)
                 | Self::Embed(_)
+                | Self::Prepare(_)
                 | Self::Preprocess(_)
         );
         self.carry_out()?;
@@ -64,6 +67,7 @@ impl Command {
             Self::Train(command) => command.run(),
             Self::Evaluate(command) => command.run(),
             Self::Embed(command) => command.run(),
+            Self::Prepare(command) => command.run(),
             Self::Preprocess(command) => command.run(),
             Self::Phantom(command) => command.run(),
             Self::Import(command) => command.run(),

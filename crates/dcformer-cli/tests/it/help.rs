@@ -2,12 +2,13 @@
 
 use super::{dcformer, succeed};
 
-const VERBS: [&str; 13] = [
+const VERBS: [&str; 14] = [
     "demo",
     "detect",
     "train",
     "evaluate",
     "embed",
+    "prepare",
     "preprocess",
     "phantom",
     "import",
