@@ -6,11 +6,13 @@
 
 Makes a 512 x 512 x 380 int16 .nii.gz of a scan in golden/ct, or takes the one that is named; checks that zarr-python reads
 from the cache exactly what our preprocessing gives, in half precision, and that the peer's values are the same to its
-rounding; then runs both in turn, each on one core in a process of its own, and prints medians as a table. Neither counts
-the start of its program. The peer keeps float16 as numpy writes it, without compression: the fastest it can do.
+rounding; then runs all in turn, each on one core in a process of its own, and prints medians as a table. None counts the
+start of its program. The peer runs twice: once it writes what we write, by zarr-python with the same codecs, and hashes
+the scan; once it keeps float16 as numpy writes it, without compression and hash, the fastest it can do.
 """
 
 import argparse
+import hashlib
 import os
 import re
 import shutil
@@ -27,20 +29,47 @@ import preprocess
 CORE = 0
 
 
+def write_zarr(out, volume, scan):
+    import zarr
+    from zarr.codecs import BloscCodec
+
+    blosc = BloscCodec(cname="zstd", clevel=2, shuffle="shuffle", typesize=2)
+    array = zarr.create_array(
+        out, shape=volume.shape, shards=volume.shape, chunks=(8, *volume.shape[1:]), dtype="float16", compressors=blosc
+    )
+    array[:] = volume
+    with open(scan, "rb") as file:
+        array.attrs["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_zarr(out):
+    import zarr
+
+    return zarr.open_array(out, mode="r")[:]
+
+
 def peer(scan, out):
-    """Prints seconds to prepare a scan, and the median to load the result."""
+    """Prints seconds to prepare a scan, the median to load the result, and its bytes."""
     import torch
+    import zarr
 
     torch.set_num_threads(1)
+    zarr.config.set({"threading.max_workers": 1})
+    as_zarr = out.endswith(".zarr")
     start = time.perf_counter()
-    numpy.save(out, preprocess.reference(scan)[0].astype(numpy.float16))
+    volume = preprocess.reference(scan)[0].astype(numpy.float16)
+    if as_zarr:
+        write_zarr(out, volume, scan)
+    else:
+        numpy.save(out, volume)
     prepared_s = time.perf_counter() - start
     loads_s = []
     for _ in range(5):
         start = time.perf_counter()
-        numpy.load(out)
+        load_zarr(out) if as_zarr else numpy.load(out)
         loads_s.append(time.perf_counter() - start)
-    print(prepared_s, statistics.median(loads_s), Path(out).stat().st_size)
+    files = [Path(out)] if Path(out).is_file() else [path for path in Path(out).rglob("*") if path.is_file()]
+    print(prepared_s, statistics.median(loads_s), sum(path.stat().st_size for path in files))
 
 
 def check(scan, examples, folder):
@@ -65,8 +94,9 @@ def on_one_core(command):
     return subprocess.run(command, check=True, capture_output=True, text=True, env=environment, preexec_fn=pin).stdout
 
 
-def run_peer(scan, folder):
-    output = on_one_core([sys.executable, __file__, "--peer", scan, folder / "peer.npy"])
+def run_peer(scan, out):
+    shutil.rmtree(out, ignore_errors=True)
+    output = on_one_core([sys.executable, __file__, "--peer", scan, out])
     prepared_s, load_s, size = output.split()
     return float(prepared_s), float(load_s), int(size)
 
@@ -99,10 +129,15 @@ def main():
         if not arguments.scan:
             preprocess.in_another_process(preprocess.make_scan, scan)
         preprocess.in_another_process(check, scan, examples, folder)
-        results = {"nibabel + PyTorch, .npy": [], "dcformer prepare": []}
+        programs = {
+            "nibabel + PyTorch + zarr-python": lambda: run_peer(scan, folder / "peer.zarr"),
+            "nibabel + PyTorch, `.npy`": lambda: run_peer(scan, folder / "peer.npy"),
+            "dcformer prepare": lambda: run_ours(scan, examples, folder),
+        }
+        results = {name: [] for name in programs}
         for _ in range(arguments.runs):
-            results["nibabel + PyTorch, .npy"].append(run_peer(scan, folder))
-            results["dcformer prepare"].append(run_ours(scan, examples, folder))
+            for name, run in programs.items():
+                results[name].append(run())
     print(f"| a scan to a cached (256,512,512), one core, median of {arguments.runs} | prepare, s | load, s | MB |")
     print("|---|---|---|---|")
     for name, runs in results.items():
