@@ -37,6 +37,11 @@ bench-preprocess:
     cargo build --release -p dcformer-volume --example preprocess
     python benches/peers/preprocess.py target/release/examples/preprocess
 
+# Preparing and loading a volume on one core, against nibabel and PyTorch; checks that Python reads a cache
+bench-prepare:
+    cargo build --release -p dcformer-volume --examples
+    python benches/peers/prepare.py target/release/examples
+
 # The kernels' tests under Valgrind (needs Debian's `valgrind`); a word chooses tests
 valgrind word='':
     scripts/valgrind.sh {{word}}

@@ -11,6 +11,7 @@ mod output;
 mod progress;
 mod recipe;
 mod scan_args;
+mod steps_args;
 mod summary;
 
 use std::process::ExitCode;

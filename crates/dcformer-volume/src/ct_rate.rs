@@ -31,6 +31,17 @@ pub enum Split {
 }
 
 impl Split {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Train, Self::Validation];
+
+    /// Its name in tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Validation => "validation",
+        }
+    }
+
     /// Folders of the volumes, in order of preference.
     const fn folders(self) -> [&'static str; 2] {
         match self {

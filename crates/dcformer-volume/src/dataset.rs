@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 /// The 18 abnormalities of CT-RATE, in the order of its label files.
 pub const ABNORMALITIES: [&str; 18] = [
     "Medical material",
@@ -51,7 +53,7 @@ impl Sample {
 }
 
 /// Facts about a scan from outside its file; `None` where the table says nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ScanMetadata {
     /// Slope and intercept that turn stored values into Hounsfield units.
     pub rescale: Option<crate::volume::Rescale>,
@@ -148,6 +150,8 @@ pub enum ProblemKind {
     TableMissing,
     /// A column is neither known nor a label (one of its cells is not 0, 1 or empty); it is not used.
     ColumnUnused,
+    /// A volume of the data set could not be prepared, so the cache does not have it.
+    Quarantined,
 }
 
 impl ProblemKind {
@@ -162,6 +166,7 @@ impl ProblemKind {
             Self::DuplicateFile => "duplicate file",
             Self::TableMissing => "missing table",
             Self::ColumnUnused => "unused column",
+            Self::Quarantined => "volume in quarantine",
         }
     }
 }

@@ -413,6 +413,64 @@ pub enum Error {
         expected: String,
     },
 
+    /// A folder holds no cache, or one of another version.
+    #[error("{}: {found}, expected a folder that `dcformer prepare` wrote", path.display())]
+    NotACache {
+        /// Folder.
+        path: PathBuf,
+        /// What is there instead.
+        found: String,
+    },
+
+    /// Volumes of a cache are still to be prepared.
+    #[error("{}: the cache has no manifest.csv yet; let `dcformer prepare`, with every shard, go to its end", path.display())]
+    CacheUnfinished {
+        /// Folder.
+        path: PathBuf,
+    },
+
+    /// A file of a cache is not what was written.
+    #[error("{}: the file is damaged: {found}; delete the volume's folder and run `dcformer prepare` again", path.display())]
+    CacheDamaged {
+        /// File.
+        path: PathBuf,
+        /// What is wrong.
+        found: String,
+    },
+
+    /// A cache was prepared in another way than it is to be used or continued.
+    #[error(
+        "{}: prepared with `{field}` = {found}, expected {expected}; use the settings of the cache, or prepare another",
+        path.display()
+    )]
+    PreparedOtherwise {
+        /// Cache, or volume of one.
+        path: PathBuf,
+        /// Setting that differs.
+        field: String,
+        /// Its value in the cache.
+        found: String,
+        /// Its value now.
+        expected: String,
+    },
+
+    /// Facts or choices about a scan are given for a volume that is prepared already.
+    #[error(
+        "{}: the volume is prepared already; slope, intercept, spacing and series apply to scans only, leave them out",
+        path.display()
+    )]
+    PreparedAlready {
+        /// Volume of a cache.
+        path: PathBuf,
+    },
+
+    /// Two volumes to prepare have one name.
+    #[error("the data set has two volumes called `{name}`; names must differ, rename one")]
+    RepeatedName {
+        /// Name.
+        name: String,
+    },
+
     /// The places of the slices do not lie on one line.
     #[error(
         "{}: slices shift by {shift_mm:.1} mm within their plane, more than a tilted gantry explains; keep one stack of \

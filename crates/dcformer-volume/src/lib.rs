@@ -6,6 +6,7 @@ mod error;
 pub mod geometry;
 pub mod volume;
 
+pub mod cache;
 pub mod crop;
 pub mod ct_rate;
 pub mod dataset;

@@ -3,16 +3,18 @@
 use std::fs;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use crate::dicom::{self, DicomOptions, DicomSeries, SeriesSummary};
 use crate::nifti::{self, NiftiReader};
 use crate::volume::Volume;
-use crate::{Error, Result, content};
+use crate::{Error, Result, cache, content};
 
 /// Bytes at the start of a file that tell what it is: a NIfTI-1 header, which reaches beyond DICOM's prefix.
 const TELLING_BYTES: usize = 348;
 
 /// How [`read_scan`] reads.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ScanOptions {
     /// Which series of a folder, and what to do with tilted or missing slices.
     pub dicom: DicomOptions,
@@ -48,8 +50,10 @@ pub enum ScanSource {
 pub enum ScanKind {
     /// A NIfTI file, or either file of a pair.
     Nifti,
-    /// A DICOM file, or any folder that is not empty.
+    /// A DICOM file, or any other folder that is not empty.
     Dicom,
+    /// A volume of a cache: no scan any more, but a network's input.
+    Prepared,
 }
 
 /// Reads a scan: a NIfTI file, a DICOM file, or a folder with a DICOM series, known by content and not by name.
@@ -60,6 +64,10 @@ pub fn read_scan(path: &Path, options: &ScanOptions) -> Result<Scan> {
     match scan_kind(path)? {
         ScanKind::Nifti => read_nifti_scan(path),
         ScanKind::Dicom => read_dicom_scan(path, &options.dicom),
+        ScanKind::Prepared => Err(Error::NotAScan {
+            path: path.into(),
+            found: "a volume of a cache, whose scan it does not hold",
+        }),
     }
 }
 
@@ -77,6 +85,9 @@ pub fn scan_kind(path: &Path) -> Result<ScanKind> {
         found,
     };
     if fs::metadata(path).map_err(read_error)?.is_dir() {
+        if cache::is_volume(path) {
+            return Ok(ScanKind::Prepared);
+        }
         return match fs::read_dir(path).map_err(read_error)?.next() {
             Some(_) => Ok(ScanKind::Dicom),
             None => Err(not_a_scan("an empty folder")),

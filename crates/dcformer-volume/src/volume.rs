@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::geometry::{AxisMap, Grid, Orientation};
 
@@ -45,7 +46,7 @@ impl Voxels {
 }
 
 /// `value = slope * stored + intercept`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rescale {
     /// Factor.
     pub slope: f64,

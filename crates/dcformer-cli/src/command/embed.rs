@@ -7,6 +7,8 @@ use clap::Args;
 use dcformer::checkpoint::Model;
 use dcformer::embed::Embedder;
 use dcformer::tensors::{self, Values, read_volumes};
+use dcformer_volume::cache;
+use dcformer_volume::ct_rate::Split;
 
 use crate::args::Runtime;
 use crate::progress::note;
@@ -21,7 +23,8 @@ pub(crate) struct Embed {
     /// Folder of the model
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// NIfTI files, DICOM folders, or .safetensors with a preprocessed `volume` or `input`, which is used as it is
+    /// NIfTI files, DICOM folders, caches, volumes of a cache, or .safetensors with a preprocessed `volume` or `input`,
+    /// which is used as it is
     #[arg(required = true, value_name = "INPUT")]
     inputs: Vec<PathBuf>,
     /// File to write: `image_latents` (N, 512), one row a volume in the order of the inputs
@@ -44,13 +47,15 @@ impl Embed {
         self.scan.adjust(&mut model.config.preprocess);
         let embedder = Embedder::new(&model, &device);
         let (mut latents, mut features): (Vec<Values>, Vec<Values>) = (Vec::new(), Vec::new());
-        for input in &self.inputs {
-            let volumes = self.volumes(&model, input)?;
+        for input in self.expanded_inputs()? {
+            let volumes = self.volumes(&model, &input)?;
             let embedded = embedder
                 .embed(&volumes)
                 .with_context(|| input.display().to_string())?;
             latents.extend(embedded.latents);
-            features.push(embedded.features);
+            if self.features {
+                features.push(embedded.features);
+            }
         }
         let mut out = Vec::new();
         let (latents, features) = (stack(&latents), stack(&features));
@@ -71,6 +76,21 @@ impl Embed {
         let out: Vec<(&str, &Values)> = out.iter().map(|(name, values)| (*name, values)).collect();
         tensors::write(&self.out, &out)?;
         Ok(())
+    }
+
+    /// The inputs, with the volumes of a cache in the order of its manifest in the place of it.
+    fn expanded_inputs(&self) -> anyhow::Result<Vec<PathBuf>> {
+        let mut inputs = Vec::new();
+        for input in &self.inputs {
+            if cache::is_cache(input) {
+                let all = [Some(Split::Train), Some(Split::Validation), None];
+                let data = cache::read(input, &all)?;
+                inputs.extend(data.samples.into_iter().map(|sample| sample.path));
+            } else {
+                inputs.push(input.clone());
+            }
+        }
+        Ok(inputs)
     }
 
     fn volumes(&self, model: &Model, input: &Path) -> anyhow::Result<Values> {

@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use dcformer::detect::{Detector, LabelledScans};
 use dcformer::evaluate::{Bootstrap, Evaluation, Predictions, Threshold};
 use dcformer::report::Report;
+use dcformer_volume::cache;
 use dcformer_volume::ct_rate::{self, Split};
 use dcformer_volume::dataset::{DataSet, Sample};
 use dcformer_volume::manifest;
@@ -26,7 +27,7 @@ pub(crate) struct Evaluate {
     /// Folder of the model
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// CT-RATE's folder, or a CSV with columns volume, patient and labels
+    /// CT-RATE's folder, a cache, or a CSV with columns volume, patient and labels
     #[arg(long, value_name = "DIR|CSV")]
     data: PathBuf,
     /// Which scores count as present; `roc-corner` is chosen on the measured scans themselves, so it is optimistic
@@ -99,7 +100,9 @@ impl Evaluate {
 
 /// The labelled scans at a path.
 pub(crate) fn read_data(path: &Path) -> anyhow::Result<DataSet> {
-    Ok(if path.is_dir() {
+    Ok(if cache::is_cache(path) {
+        cache::read(path, &[Some(Split::Validation), None])?
+    } else if path.is_dir() {
         ct_rate::read(path, Split::Validation, &ct_rate::Options::default())?
     } else {
         manifest::read(path)?

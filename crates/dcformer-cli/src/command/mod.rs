@@ -11,6 +11,7 @@ pub(crate) mod evaluate;
 mod import;
 mod metrics;
 mod phantom;
+mod prepare;
 mod preprocess;
 mod train;
 
@@ -29,6 +30,7 @@ pub(crate) enum Command {
     Evaluate(evaluate::Evaluate),
     Compare(compare::Compare),
     Embed(embed::Embed),
+    Prepare(prepare::Prepare),
     Preprocess(preprocess::Preprocess),
     Phantom(phantom::Phantom),
     Import(import::Import),
@@ -52,6 +54,7 @@ impl Command {
                 | Self::Train(_)
                 | Self::Evaluate(_)
                 | Self::Embed(_)
+                | Self::Prepare(_)
                 | Self::Preprocess(_)
         );
         self.carry_out()?;
@@ -70,6 +73,7 @@ impl Command {
             Self::Compare(command) => command.run(),
             Self::ComparePart(command) => command.run(),
             Self::Embed(command) => command.run(),
+            Self::Prepare(command) => command.run(),
             Self::Preprocess(command) => command.run(),
             Self::Phantom(command) => command.run(),
             Self::Import(command) => command.run(),

@@ -9,6 +9,7 @@ const VERBS: [&str; 14] = [
     "evaluate",
     "compare",
     "embed",
+    "prepare",
     "preprocess",
     "phantom",
     "import",

@@ -17,6 +17,8 @@ mod help;
 mod networks;
 // Latents and features of the authors' code.
 mod latents;
+// A data set to a cache, and what is done with it.
+mod prepare;
 #[path = "../../../dcformer/tests/it/pytorch.rs"]
 mod pytorch;
 // From a scan to an answer.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::{dcformer, succeed, text};
 
 /// A run of a second or two: 6 steps with a checkpoint after each.
-fn write_config(path: &Path, phantoms: &Path) {
+pub(super) fn write_config(path: &Path, phantoms: &Path) {
     let config = format!(
         r#"
 seed = 3
@@ -100,7 +100,7 @@ fn a_killed_run_ends_with_the_same_bits() {
 }
 
 /// The lines of a run's `metrics.jsonl`.
-fn metrics(run: &Path) -> Vec<serde_json::Value> {
+pub(super) fn metrics(run: &Path) -> Vec<serde_json::Value> {
     let lines = std::fs::read_to_string(run.join("metrics.jsonl")).expect("metrics");
     let line = |line| serde_json::from_str(line).expect("JSON");
     lines.lines().map(line).collect()

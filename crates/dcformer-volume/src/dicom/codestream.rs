@@ -43,7 +43,7 @@ pub(super) fn jpeg_2000(data: &[u8], rows: u16, columns: u16) -> Result<Vec<i32>
 }
 
 fn same_size(found: [u32; 2], rows: u16, columns: u16) -> Result<(), String> {
-    if found == [rows.into(), columns.into()] {
+    if found == [u32::from(rows), u32::from(columns)] {
         return Ok(());
     }
     Err(format!(

@@ -111,6 +111,19 @@ impl Folder {
     }
 }
 
+/// All files under a folder, sorted within each; links to folders are not followed.
+///
+/// # Errors
+/// If the folder, or one in it, cannot be read.
+pub(crate) fn files_under(folder: &Path) -> Result<Vec<PathBuf>> {
+    let (mut files, mut problems) = (Vec::new(), Vec::new());
+    list(folder, &mut files, &mut problems)?;
+    match problems.pop() {
+        Some(problem) => Err(problem),
+        None => Ok(files),
+    }
+}
+
 fn files(count: usize) -> &'static str {
     if count == 1 { "file" } else { "files" }
 }

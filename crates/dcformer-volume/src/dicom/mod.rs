@@ -23,10 +23,13 @@ mod tilt;
 
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use crate::geometry::Grid;
 use crate::volume::{Rescale, Volume, Voxels};
 use crate::{Error, Result};
 
+pub(crate) use folder::files_under;
 pub use series::SeriesSummary;
 
 use folder::Folder;
@@ -35,7 +38,8 @@ use series::{Choice, Group, Slice};
 use stack::Stack;
 
 /// What to do with a scan whose gantry was tilted, so that its slices do not stack up to a box.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum TiltPolicy {
     /// Shear the slices into a rectangular grid.
     #[default]
@@ -45,7 +49,7 @@ pub enum TiltPolicy {
 }
 
 /// How to read a series.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DicomOptions {
     /// Unique identifier of a series, its beginning, or the series' number; without it, the largest CT volume is read.
     pub series: Option<String>,

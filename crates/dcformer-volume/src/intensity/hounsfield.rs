@@ -30,7 +30,8 @@ pub enum RescalePolicy {
 }
 
 /// A way to read the stored values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Reading {
     /// With the metadata's slope and intercept, applied to the stored values in place of the header's.
     Metadata,
@@ -41,7 +42,7 @@ pub enum Reading {
 }
 
 /// How the stored values were read, and why.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RescaleDecision {
     /// The reading taken.
     pub reading: Reading,

@@ -23,5 +23,5 @@ mod write;
 
 pub use data_type::Voxel;
 pub use read::{NiftiReader, parse_nifti, read_nifti};
-pub(crate) use read::{is_image_of_pair, is_nifti, start_of_file};
+pub(crate) use read::{is_image_of_pair, is_nifti, other_of_pair, start_of_file};
 pub use write::{WriteOptions, write_nifti};

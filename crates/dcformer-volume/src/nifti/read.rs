@@ -426,6 +426,12 @@ pub(crate) fn is_image_of_pair(path: &Path) -> bool {
     pair_name(path, "img").is_some_and(|stem| existing(&stem, "hdr").is_some())
 }
 
+/// The other file of a pair, if the path names one of the two and both are there.
+pub(crate) fn other_of_pair(path: &Path) -> Option<PathBuf> {
+    let other = |own, other| pair_name(path, own).and_then(|stem| existing(&stem, other));
+    other("hdr", "img").or_else(|| other("img", "hdr"))
+}
+
 /// `buffer_bytes` are read at a time.
 fn open_stream(path: &Path, buffer_bytes: usize) -> Result<ByteStream<BufReader<File>>> {
     let open = || -> io::Result<_> {

@@ -105,7 +105,7 @@ mod tests {
     fn sums_of_bytes_are_those_of_the_bytes() {
         for bits in [0, u64::MAX, 0x0102_0304_0506_0708, mix(3), mix(4)] {
             let [low, high] = [bits as u32, (bits >> 32) as u32]
-                .map(|word| word.to_le_bytes().map(u16::from).iter().sum());
+                .map(|word| word.to_le_bytes().map(u16::from).iter().sum::<u16>());
             assert_eq!(byte_sums(bits), [low, high], "{bits:x}");
         }
     }

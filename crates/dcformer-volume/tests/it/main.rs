@@ -1,6 +1,7 @@
 //! Behaviour of the crate through its public face.
 
 mod allocation; // how much memory a call asked for
+mod cache; // preprocessed volumes on disk
 mod dicom;
 mod malformed; // broken and hostile files give errors, at no cost
 mod nifti; // every way to write a volume reads the same

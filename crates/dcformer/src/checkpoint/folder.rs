@@ -52,6 +52,14 @@ const fn yes() -> bool {
 }
 
 impl ModelConfig {
+    /// Reads the configuration of a model's folder.
+    ///
+    /// # Errors
+    /// If it is missing, damaged, or of another version.
+    pub fn read(folder: &Path) -> Result<Self> {
+        read_config(&folder.join(CONFIG))
+    }
+
     /// A network with the authors' prompts.
     pub fn new(clip: ClipConfig) -> Self {
         Self {

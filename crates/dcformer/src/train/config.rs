@@ -85,7 +85,8 @@ impl RunConfig {
                 resolve(root);
                 exclude.iter_mut().for_each(resolve);
             }
-            DataConfig::Manifest { train, validation } => {
+            DataConfig::Manifest { train, validation }
+            | DataConfig::Cache { train, validation } => {
                 resolve(train);
                 validation.iter_mut().for_each(resolve);
             }
@@ -187,6 +188,14 @@ pub enum DataConfig {
         /// Pairs to learn from.
         train: PathBuf,
         /// Pairs to measure on.
+        #[serde(default)]
+        validation: Option<PathBuf>,
+    },
+    /// Volumes that `dcformer prepare` has made, with this run's preprocessing.
+    Cache {
+        /// The cache with the pairs to learn from.
+        train: PathBuf,
+        /// The cache with the pairs to measure on; absent for the validation split of `train`, if it has splits.
         #[serde(default)]
         validation: Option<PathBuf>,
     },

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use dcformer_volume::cache;
 use dcformer_volume::ct_rate::{self, Split};
 use dcformer_volume::dataset::{DataSet, Sample};
 use dcformer_volume::manifest;
@@ -23,7 +24,7 @@ impl DataConfig {
         self.split(Split::Train)
     }
 
-    /// The validation split; empty if a manifest has none.
+    /// The validation split; empty if a manifest or a cache has none.
     ///
     /// # Errors
     /// If it cannot be listed.
@@ -44,6 +45,13 @@ impl DataConfig {
                 (Split::Train, _) => manifest::read(train)?,
                 (Split::Validation, Some(path)) => manifest::read(path)?,
                 (Split::Validation, None) => DataSet::default(),
+            },
+            Self::Cache { train, validation } => match (split, validation) {
+                (Split::Train, _) => cache::read(train, &[Some(Split::Train), None])?,
+                (Split::Validation, Some(path)) => {
+                    cache::read(path, &[Some(Split::Validation), None])?
+                }
+                (Split::Validation, None) => cache::read(train, &[Some(Split::Validation)])?,
             },
         })
     }
@@ -108,8 +116,8 @@ impl Pairs {
 
 /// Preprocessed volumes by index, kept in memory as far as they fit.
 ///
-/// Values are half floats (0.3 HU at most under the authors' window), in memory and when read again, so that the budget
-/// does not change results.
+/// Values are half floats (0.3 HU at most under the authors' window), in memory, in a cache and when read again, so that
+/// neither the budget nor the cache changes results.
 #[derive(Debug)]
 pub struct VolumeSource {
     preprocess: Preprocess,
@@ -158,10 +166,8 @@ impl VolumeSource {
 
     fn read(&self, index: usize) -> Result<Vec<f16>> {
         let (path, metadata) = &self.places[index];
-        let input = self
-            .preprocess
-            .run_file(path, metadata, &ScanOptions::default())?;
-        Ok(input.values.into_iter().map(f16::from_f32).collect())
+        let options = ScanOptions::default();
+        Ok(self.preprocess.run_file_half(path, metadata, &options)?)
     }
 
     /// Number of volumes.
