@@ -287,7 +287,7 @@ impl Bench {
         }
     }
 
-    /// Attention of ViT's and of CT-ViT's tokens.
+    /// Attention of the tokens of the two transformers on volumes.
     fn attention(&mut self) {
         let (heads, head_dim) = (8, 64);
         for (sequences, tokens) in [(1, 257), (1, 2049), (8, 64)] {

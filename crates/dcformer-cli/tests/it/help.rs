@@ -2,7 +2,7 @@
 
 use super::{dcformer, succeed};
 
-const VERBS: [&str; 14] = [
+const VERBS: [&str; 15] = [
     "demo",
     "detect",
     "train",

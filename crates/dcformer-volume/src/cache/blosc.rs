@@ -24,7 +24,7 @@ const HEADER_BYTES: usize = 16;
 /// A slice of 512 x 512: stays in the second-level cache, and a table of zstd's serves 128 KiB anyhow.
 const BLOCK_BYTES: usize = 1 << 19;
 
-/// Two levels more save 1 % of size and cost half the time of preprocessing (ARCHITECTURE D33).
+/// Two levels more save 1 % of size and cost half the time of preprocessing (ARCHITECTURE D34).
 const ZSTD_LEVEL: i32 = 3;
 
 /// Blosc's own number for it: `2 * level - 1` is zstd's.
