@@ -249,7 +249,7 @@ impl Bench {
         }
     }
 
-    /// Attention of ViT's and of CT-ViT's tokens.
+    /// Attention of a vision transformer's tokens, and of those of CT-ViT's slabs.
     fn attention(&mut self) {
         let (heads, head_dim) = (8, 64);
         for (sequences, tokens) in [(1, 257), (1, 2049), (8, 64)] {
