@@ -287,7 +287,7 @@ impl Bench {
         }
     }
 
-    /// Attention of the tokens of the two transformers on volumes.
+    /// Attention of a vision transformer's tokens, and of those of CT-ViT's slabs.
     fn attention(&mut self) {
         let (heads, head_dim) = (8, 64);
         for (sequences, tokens) in [(1, 257), (1, 2049), (8, 64)] {
