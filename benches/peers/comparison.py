@@ -92,6 +92,18 @@ def random_volume(batch, shape, path):
     return volume
 
 
+def our_features(program, weights, volume, folder, network):
+    """Imports weights into a model folder; that and the features which our program finds in a volume with it."""
+    from safetensors.numpy import load_file, save_file
+
+    model, scan, features = folder / f"{weights.stem}-model", folder / "input.safetensors", folder / "features.safetensors"
+    save_file({"input": volume}, scan)
+    subprocess.run([program, "import", weights, "--out", model, *network], check=True, capture_output=True)
+    embed = [program, "embed", "--model", model, scan, "--out", features, "--features"]
+    subprocess.run(embed, check=True, capture_output=True)
+    return model, load_file(features)["features"]
+
+
 def in_another_process(function, *arguments):
     """Runs `function` so that its libraries and their threads end with it."""
     from concurrent.futures import ProcessPoolExecutor
@@ -105,11 +117,16 @@ def table(results):
     lines = ["| work | peer | seconds | of dcformer's | peak MB |", "|---|---|---|---|---|"]
     for work, peers in results.items():
         ours = peers["ours"][0]
-        for name, (seconds, peak) in peers.items():
-            factor = "" if name == "ours" else f"{seconds / ours:.1f} x"
-            bold = "**" if name == "ours" else ""
-            lines.append(f"| {work} | {bold}{PEERS[name]}{bold} | {seconds:.3f} | {factor} | {peak:.0f} |")
+        lines += [table_row(work, name, result, ours) for name, result in peers.items()]
     return lines
+
+
+def table_row(work, name, result, ours, *more):
+    """A row of a peer's or our seconds and megabytes; `ours` are our seconds."""
+    seconds, peak = result
+    factor, bold = ("", "**") if name == "ours" else (f"{seconds / ours:.1f} x", "")
+    cells = [work, f"{bold}{PEERS[name]}{bold}", f"{seconds:.3f}", factor, f"{peak:.0f}", *more]
+    return f"| {' | '.join(cells)} |"
 
 
 def svg_pyplot():

@@ -31,6 +31,7 @@ from comparison import (
     check,
     in_another_process,
     machine,
+    our_features,
     random_volume,
     replace_section,
     svg_pyplot,
@@ -76,15 +77,8 @@ def forward(program, variant, names, runs, folder):
     volume = folder / "volume.npy"
     values = random_volume(1, FULL, volume)
     weights, onnx = in_another_process(write_model, variant, folder)
-    model, features = folder / f"{variant}-model", folder / "features.safetensors"
-    subprocess.run([program, "import", weights, "--out", model, "--variant", variant], check=True, capture_output=True)
-    from safetensors.numpy import load_file, save_file
-
-    save_file({"input": values}, folder / "input.safetensors")
+    model, expected = our_features(program, weights, values, folder, ["--variant", variant])
     del values
-    embed = [program, "embed", "--model", model, folder / "input.safetensors", "--out", features, "--features"]
-    subprocess.run(embed, check=True, capture_output=True)
-    expected = load_file(features)["features"]
     peers = {}
     for name in names:
         out = folder / f"{name}.npy"

@@ -11,7 +11,6 @@ and the rows of the others stay as they were, with the commit that they were mea
 """
 
 import argparse
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -26,9 +25,11 @@ from comparison import (
     commit,
     in_another_process,
     machine,
+    our_features,
     random_volume,
     replace_section,
     section,
+    table_row,
     take_turns,
 )
 
@@ -54,18 +55,11 @@ def write_weights(network, variant, path):
 
 def compare(program, network, names, runs, folder):
     """Medians of seconds and megabytes by peer."""
-    from safetensors.numpy import load_file, save_file
-
     variant = VARIANTS[network]
-    volume, weights, model = folder / "volume.npy", folder / f"{network}.safetensors", folder / network
-    save_file({"input": random_volume(1, SHAPE, volume)}, folder / "input.safetensors")
+    volume, weights = folder / "volume.npy", folder / f"{network}.safetensors"
+    values = random_volume(1, SHAPE, volume)
     in_another_process(write_weights, network, variant, weights)
-    of_network = ["--model-name", network, "--variant", variant]
-    subprocess.run([program, "import", weights, "--out", model, *of_network], check=True, capture_output=True)
-    features = folder / "features.safetensors"
-    embed = [program, "embed", "--model", model, folder / "input.safetensors", "--out", features, "--features"]
-    subprocess.run(embed, check=True, capture_output=True)
-    expected = load_file(features)["features"]
+    model, expected = our_features(program, weights, values, folder, ["--model-name", network, "--variant", variant])
     peers = {}
     for name in names:
         out = folder / f"{name}.npy"
@@ -79,10 +73,8 @@ def compare(program, network, names, runs, folder):
 
 def rows(network, peers):
     ours = peers["ours"][0]
-    for name, (seconds, peak) in peers.items():
-        factor, bold = ("", "**") if name == "ours" else (f"{seconds / ours:.1f} x", "")
-        cells = [f"{network} {VARIANTS[network]}", f"{bold}{PEERS[name]}{bold}", f"{seconds:.3f}", factor, f"{peak:.0f}", commit()]
-        yield f"| {' | '.join(cells)} |"
+    for name, result in peers.items():
+        yield table_row(f"{network} {VARIANTS[network]}", name, result, ours, commit())
 
 
 def merged(found):

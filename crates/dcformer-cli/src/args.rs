@@ -6,6 +6,7 @@ use std::str::FromStr;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use dcformer::Device;
+use dcformer::complexity::Shape3;
 
 /// Where and how a command computes.
 #[derive(Clone, Debug, Args)]
@@ -75,6 +76,17 @@ impl<T: FromStr, const N: usize> FromStr for List<T, N> {
             .collect::<Result<_, _>>()
             .map_err(|_| wrong())?;
         Ok(Self(numbers.try_into().map_err(|_| wrong())?))
+    }
+}
+
+impl From<List<usize, 3>> for Shape3 {
+    /// Of depth, height and width.
+    fn from(List([depth, height, width]): List<usize, 3>) -> Self {
+        Self {
+            depth,
+            height,
+            width,
+        }
     }
 }
 

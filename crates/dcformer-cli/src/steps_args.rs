@@ -1,7 +1,6 @@
 //! What commands that preprocess without a model share: whose preprocessing, and what of it is otherwise.
 
 use clap::{Args, ValueEnum};
-use dcformer_volume::geometry::Shape3;
 use dcformer_volume::intensity::Window;
 use dcformer_volume::preprocess::{Intensity, Preprocess};
 
@@ -48,12 +47,8 @@ impl StepsArgs {
 
     /// The changes, to any preprocessing.
     pub(crate) fn adjust(&self, steps: &mut Preprocess) {
-        if let Some(List([depth, height, width])) = self.shape {
-            steps.shape = Shape3 {
-                depth,
-                height,
-                width,
-            };
+        if let Some(shape) = self.shape {
+            steps.shape = shape.into();
         }
         if let Some(List([low_hu, high_hu])) = self.window {
             steps.intensity = Intensity::Window(Window { low_hu, high_hu });

@@ -145,8 +145,8 @@ pub(crate) fn multiply_block_tile<S: Simd, const TILE: usize>(
     }
 }
 
-/// [`multiply_tile`] of rows that follow each other, asking for one line of memory from each of `ahead` on with every step:
-/// what the tile will read or write next. All at once, they would hold up the loads behind them.
+/// [`multiply_tile`] of rows that follow each other, asking with every step for a part of what will be read or written
+/// next, `ahead`. All at once, the requests would hold up the loads behind them.
 #[inline(always)]
 pub(crate) fn multiply_rows_ahead<S: Simd, const ROWS: usize, const AHEAD: usize>(
     simd: S,

@@ -10,7 +10,6 @@ use dcformer::bench::{
     DetectionTimes, Encoder, PromptSource, TrainStep, detect, encode_prompts, simd_level,
 };
 use dcformer::checkpoint::Model;
-use dcformer::complexity::Shape3;
 use dcformer::models::{ImageEncoderConfig, preset};
 use dcformer_volume::dataset::ScanMetadata;
 use dcformer_volume::preprocess::Preprocess;
@@ -145,7 +144,7 @@ impl Bench {
         match self.what {
             What::Encoder { settings, model } => {
                 let device = settings.measure.runtime.start()?;
-                let (shape, seed) = (settings.volume(), settings.seed);
+                let (shape, seed) = (settings.shape.into(), settings.seed);
                 let encoder = match model {
                     Some(folder) => {
                         Encoder::of_model(&load(&folder, &device)?, shape, seed, &device)?
@@ -189,7 +188,7 @@ impl Bench {
                 let mut step = TrainStep::new(
                     &settings.encoder()?,
                     batch,
-                    settings.volume(),
+                    settings.shape.into(),
                     settings.seed,
                     &device,
                 )?;
@@ -205,15 +204,6 @@ impl Bench {
 impl Settings {
     fn encoder(&self) -> anyhow::Result<ImageEncoderConfig> {
         Ok(preset(&self.model_name, self.variant.as_deref())?.config)
-    }
-
-    fn volume(&self) -> Shape3 {
-        let List([depth, height, width]) = self.shape;
-        Shape3 {
-            depth,
-            height,
-            width,
-        }
     }
 }
 

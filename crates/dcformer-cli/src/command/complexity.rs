@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use anyhow::ensure;
 use clap::{Args, ValueEnum};
-use dcformer::complexity::{Complexity as Row, Kind, LayerShare, Shape3};
+use dcformer::complexity::{Complexity as Row, Kind, LayerShare};
 use dcformer::models::{Preset, preset, presets};
 use dcformer::report::study::{self, Sheet};
 use serde::Serialize;
@@ -131,15 +131,6 @@ impl Complexity {
         }
     }
 
-    fn volume(&self) -> Shape3 {
-        let List([depth, height, width]) = self.shape;
-        Shape3 {
-            depth,
-            height,
-            width,
-        }
-    }
-
     /// A row of each network that was asked for; those that cannot take the volume are named and left out, unless none
     /// is left.
     fn chosen(&self) -> anyhow::Result<Vec<(Preset, Row)>> {
@@ -160,7 +151,7 @@ impl Complexity {
         }
         let (mut rows, mut refused) = (Vec::new(), None);
         for preset in chosen {
-            match Row::of(&preset, self.volume()) {
+            match Row::of(&preset, self.shape.into()) {
                 Ok(row) => rows.push((preset, row)),
                 Err(error) => {
                     note(&format!(
@@ -178,7 +169,7 @@ impl Complexity {
     }
 
     fn layered(&self, preset: &Preset, row: Row) -> Layered {
-        let volume = self.volume();
+        let volume = self.shape.into();
         let Depth(depth) = self.depth.unwrap_or(Depth(1));
         Layered {
             row,

@@ -1,7 +1,6 @@
 //! Two taps, one on either side of a voxel, by three products for two outputs, instead of four.
 //!
-//! The outputs at `i` and `i + 2` both read the voxel between them, which is how Winograd's F(2, 2) gets on with every
-//! other voxel:
+//! The outputs at `i` and `i + 2` both read the voxel between them (Winograd's F(2, 2), on every other voxel):
 //! ```text
 //! y[i]     = a x[i - 1] + b x[i + 1] = (a + b) x[i + 1] + a (x[i - 1] - x[i + 1])
 //! y[i + 2] = a x[i + 1] + b x[i + 3] = (a + b) x[i + 1] + b (x[i + 3] - x[i + 1])
@@ -138,6 +137,22 @@ impl<'a> Voxels<'a> {
             next: values.as_ptr().wrapping_add(ahead),
         }
     }
+
+    /// Those of each row.
+    #[inline(always)]
+    fn all<const ROWS: usize>(
+        lines: [Option<&'a [f32]>; ROWS],
+        tile: [usize; 2],
+        channels: usize,
+        nothing: &'a [f32],
+    ) -> [Self; ROWS] {
+        // A loop: closures given to an array's methods are not compiled for the instruction set.
+        let mut all = [Self::of(None, tile, channels, nothing); ROWS];
+        for (voxels, line) in all.iter_mut().zip(lines) {
+            *voxels = Self::of(line, tile, channels, nothing);
+        }
+        all
+    }
 }
 
 /// What a tile reads: rows of its plane, of the plane before and of the plane after.
@@ -193,7 +208,13 @@ impl PairedRows<'_, '_, '_> {
         } else {
             self.channels_in
         };
-        let input = self.input([first, VOXELS], channels, nothing);
+        let tile = [first, VOXELS];
+        let [below, above] = self.beside;
+        let input = Input {
+            near: Voxels::all(self.near, tile, channels, nothing),
+            below: Voxels::all(below, tile, channels, nothing),
+            above: Voxels::all(above, tile, channels, nothing),
+        };
         let rows = self.out.len();
         for panel in 0..self.taps.channels_out().div_ceil(2 * S::LANES) {
             for parity in 0..rows.min(2) {
@@ -233,30 +254,6 @@ impl PairedRows<'_, '_, '_> {
             }
         }
         VOXELS
-    }
-
-    #[inline(always)]
-    fn input<'n>(&self, tile: [usize; 2], channels: usize, nothing: &'n [f32]) -> Input<'n>
-    where
-        Self: 'n,
-    {
-        // Loops, here and below: closures given to an array's methods are not compiled for the instruction set.
-        let mut input = Input {
-            near: [Voxels::of(None, tile, channels, nothing); ROWS + 2],
-            below: [Voxels::of(None, tile, channels, nothing); ROWS],
-            above: [Voxels::of(None, tile, channels, nothing); ROWS],
-        };
-        for (voxels, line) in input.near.iter_mut().zip(self.near) {
-            *voxels = Voxels::of(line, tile, channels, nothing);
-        }
-        let [below, above] = self.beside;
-        for (voxels, line) in input.below.iter_mut().zip(below) {
-            *voxels = Voxels::of(line, tile, channels, nothing);
-        }
-        for (voxels, line) in input.above.iter_mut().zip(above) {
-            *voxels = Voxels::of(line, tile, channels, nothing);
-        }
-        input
     }
 
     /// What the own matrices of a row are multiplied with: `[voxel][2 * channels]`, the height's, then the depth's.

@@ -4,7 +4,7 @@ use burn::tensor::Device;
 use proptest::prelude::*;
 
 use super::gradient::{Operand, compare, gradients, unpack};
-use super::invariance::on_threads;
+use super::invariance::assert_same_on_threads;
 use super::*;
 use crate::KernelOps;
 use crate::depthwise_conv::backward::filter_gradients;
@@ -254,13 +254,7 @@ fn the_number_of_threads_does_not_change_a_bit() {
         numbers(problem.channels(), 3),
     );
     let step = || computed(&problem, Level::current(), [&x, &weight, &bias, &gradient]);
-    let one = on_threads(1, step);
-    for threads in [2, 3, 5] {
-        assert!(
-            on_threads(threads, step) == one,
-            "{threads} threads differ from one"
-        );
-    }
+    assert_same_on_threads(step);
 }
 
 #[test]

@@ -11,12 +11,23 @@ use crate::geometry::Geometry;
 use crate::simd::Level;
 use crate::{batch_norm, depthwise_decomposed, matmul};
 
-pub(super) fn on_threads<T: Send>(threads: usize, work: impl Fn() -> T + Send + Sync) -> T {
+fn on_threads<T: Send>(threads: usize, work: impl Fn() -> T + Send + Sync) -> T {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build()
         .expect("a thread pool");
     pool.install(work)
+}
+
+/// Fails if a number of threads changes a bit of what the work gives.
+pub(super) fn assert_same_on_threads<T: PartialEq + Send>(work: impl Fn() -> T + Send + Sync) {
+    let one = on_threads(1, &work);
+    for threads in [2, 3, 5] {
+        assert!(
+            on_threads(threads, &work) == one,
+            "{threads} threads differ from one"
+        );
+    }
 }
 
 #[test]
@@ -50,13 +61,7 @@ fn the_number_of_threads_does_not_change_a_bit() {
         let of_x = input_gradient(level, &out.branches, filters, geometry, 1);
         (y, of_x, out.weight, out.gamma, out.beta)
     };
-    let one = on_threads(1, step);
-    for threads in [2, 3, 5] {
-        assert!(
-            on_threads(threads, step) == one,
-            "{threads} threads differ from one"
-        );
-    }
+    assert_same_on_threads(step);
     let filters = depthwise_decomposed::cpu::Filters {
         weight: &weight[..3 * 3 * 16],
         taps: 3,
@@ -78,23 +83,14 @@ fn the_number_of_threads_does_not_change_a_bit() {
         );
         (out.x, out.weight, out.gamma, out.beta)
     };
-    let one = on_threads(1, step);
-    for threads in [2, 3, 5] {
-        assert!(
-            on_threads(threads, step) == one,
-            "{threads} threads differ from one"
-        );
-    }
+    assert_same_on_threads(step);
 }
 
 #[test]
 fn products_over_many_rows_do_not_depend_on_threads() {
     let (a, b) = (numbers(10_000 * 5, 1), numbers(10_000 * 7, 2));
     let product = || matmul::matmul_over_rows(Level::current(), &a, &b, [10_000, 5, 7]);
-    let one = on_threads(1, product);
-    for threads in [2, 3] {
-        assert!(on_threads(threads, product) == one);
-    }
+    assert_same_on_threads(product);
 }
 
 #[test]
@@ -120,13 +116,7 @@ fn dense_convolutions_and_batch_norms_do_not_depend_on_threads() {
         let of_weight = conv.weight_gradient(level, &x, &out.x);
         (z, conv.input_gradient(level, &out.x), of_weight, out.gamma)
     };
-    let one = on_threads(1, step);
-    for threads in [2, 3, 5] {
-        assert!(
-            on_threads(threads, step) == one,
-            "{threads} threads differ from one"
-        );
-    }
+    assert_same_on_threads(step);
 }
 
 #[test]
@@ -146,10 +136,7 @@ fn gradients_of_biased_attention_do_not_depend_on_threads() {
         let out = attention.backward(Level::current(), &g);
         (out.q, out.k, out.v, out.bias)
     };
-    let one = on_threads(1, step);
-    for threads in [2, 3] {
-        assert!(on_threads(threads, step) == one);
-    }
+    assert_same_on_threads(step);
 }
 
 #[test]

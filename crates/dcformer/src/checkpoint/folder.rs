@@ -148,13 +148,7 @@ impl Model {
             let lines = tokenizer.vocabulary().to_lines();
             write_file(&folder.join(VOCABULARY), lines.as_bytes())?;
         }
-        let path = folder.join(CONFIG);
-        let mut json = serde_json::to_vec_pretty(&config).map_err(|source| Error::Json {
-            path: path.clone(),
-            source,
-        })?;
-        json.push(b'\n');
-        write_file(&path, &json)?;
+        write_file(&folder.join(CONFIG), json_text(&config).as_bytes())?;
         let tensors = apply::collect(&self.clip, official::name);
         apply::write_safetensors(&tensors, &[], &folder.join(WEIGHTS))
     }
@@ -249,6 +243,15 @@ pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
         path: path.to_owned(),
         source,
     })
+}
+
+/// A value as a JSON file has it: for readers, with a newline at its end.
+///
+/// # Panics
+/// If the value has no JSON form.
+pub(crate) fn json_text(value: &impl Serialize) -> String {
+    let text = serde_json::to_string_pretty(value).expect("names and numbers have a JSON form");
+    text + "\n"
 }
 
 /// Writes a whole file, as [`write_replacing`] does, and waits until it is on the disk.

@@ -19,7 +19,7 @@ mod weights;
 
 pub(crate) use apply::{OwnedTensor, write_safetensors};
 pub use folder::{FORMAT_VERSION, Model, ModelConfig};
-pub(crate) use folder::{ModelFolder, write_file};
+pub(crate) use folder::{ModelFolder, json_text, write_file};
 pub use huggingface::{load_bert, read_bert_config};
 pub use import::{ImportOptions, import};
 pub use official::{Duplicates, export};

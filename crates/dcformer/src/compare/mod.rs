@@ -26,6 +26,7 @@ pub use comparison::{
 };
 pub use measure::{Answers, Inference, Measured, RetrievalAnswers, Subject};
 
+use crate::checkpoint::{json_text, write_file};
 use crate::complexity::Shape3;
 use crate::error::{Error, Result};
 use crate::models::{ImageEncoderConfig, Preset, preset};
@@ -224,9 +225,7 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 /// # Panics
 /// If the value has no JSON form.
 pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    let mut json = serde_json::to_vec_pretty(value).expect("numbers and names have a JSON form");
-    json.push(b'\n');
-    crate::checkpoint::write_file(path, &json)
+    write_file(path, json_text(value).as_bytes())
 }
 
 #[cfg(test)]

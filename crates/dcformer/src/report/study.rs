@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::cost_chart;
+use crate::checkpoint::{json_text, write_file};
 use crate::complexity::published::{Compared, Comparison, ROWS, Scope};
 use crate::complexity::{Complexity, Figure, PAPER_VOLUME, Point, table};
 use crate::error::{Error, Result};
@@ -293,24 +294,19 @@ pub fn files() -> Vec<(&'static str, String)> {
     vec![
         ("figure1.svg", cost_chart::figure(&one)),
         ("figure1.md", figure_sheet(&one).to_markdown()),
-        ("figure1.json", json(&one)),
+        ("figure1.json", json_text(&one)),
         ("figure2.svg", cost_chart::figure(&two)),
         ("figure2.md", figure_sheet(&two).to_markdown()),
-        ("figure2.json", json(&two)),
+        ("figure2.json", json_text(&two)),
         (
             "table1.svg",
             cost_chart::comparison(&compared.collect::<Vec<_>>()),
         ),
         ("table1.md", table_1().to_markdown()),
-        ("table1.json", json(&rows)),
+        ("table1.json", json_text(&rows)),
         ("table2.md", table_2().to_markdown()),
-        ("table2.json", json(&table_2_columns())),
+        ("table2.json", json_text(&table_2_columns())),
     ]
-}
-
-fn json(value: &impl Serialize) -> String {
-    let text = serde_json::to_string_pretty(value).expect("names and numbers have a JSON form");
-    text + "\n"
 }
 
 /// Writes [`files`] into a folder, which is made if it is not there. A file is replaced once the new one is whole.
@@ -324,7 +320,7 @@ pub fn write(folder: &Path) -> Result<Vec<PathBuf>> {
     })?;
     let write = |(name, text): (&str, String)| {
         let path = folder.join(name);
-        crate::checkpoint::write_file(&path, text.as_bytes())?;
+        write_file(&path, text.as_bytes())?;
         Ok(path)
     };
     files().into_iter().map(write).collect()
