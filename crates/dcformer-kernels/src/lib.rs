@@ -50,6 +50,7 @@ pub mod stem;
 #[cfg(test)]
 mod tests;
 mod tiles;
+mod workers;
 
 pub use attention::{biased_attention, packed_attention};
 pub use average_pool::average_pool;
@@ -66,6 +67,7 @@ pub use memory::{BufferPool, keep_freed_memory};
 pub use mixer_mlp::{MixerMlp, mixer_mlp};
 pub use mlp::mlp;
 pub use stem::{StemWeights, stem};
+pub use workers::on_workers;
 
 use burn::tensor::Tensor;
 

@@ -240,8 +240,11 @@ impl Pipeline<'_> {
                 add_tasks(&mut tasks, place, pooled.row_len(), plane, &mut []);
             }
             let pools = tasks.iter().any(|task| task.layer == self.layers.len());
+            // Threads take one task after the other: parts of a list cut in advance would end at different times, and here
+            // all wait at every step.
             tasks
-                .into_par_iter()
+                .into_iter()
+                .par_bridge()
                 .for_each_init(Scratch::default, |scratch, task| {
                     self.rows(x, &rings, grid, task, scratch);
                 });

@@ -221,7 +221,9 @@ macro_rules! encoders {
             }
 
             fn forward(&self, volume: Tensor<5>, statistics: Statistics) -> Tensor<5> {
-                match self { $(Self::$network(encoder) => encoder.forward(volume, statistics)),+ }
+                dcformer_kernels::on_workers(|| match self {
+                    $(Self::$network(encoder) => encoder.forward(volume, statistics)),+
+                })
             }
         }
 
