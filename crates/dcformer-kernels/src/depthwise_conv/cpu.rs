@@ -244,48 +244,53 @@ impl WindowLines<'_> {
     /// `sums[i] += Σ_line Σ_tap weights[line][tap] · lines[line][i + tap]`.
     #[inline(always)]
     pub(super) fn add<S: Simd>(self, simd: S, sums: &mut [f32], packing: Packing) {
-        // The taps of ConvNeXt and of the small filters, and strides, as constants: the loops over them are unrolled, and
-        // inputs loaded once for all their taps.
+        let strides = [packing.stride(), packing.step()];
         match (self.taps, packing.is_whole()) {
-            (7, true) => self.add_at(simd, sums, 7, [S::LANES; 2]),
-            (3, true) => self.add_at(simd, sums, 3, [S::LANES; 2]),
-            (taps, _) => self.add_at(simd, sums, taps, [packing.stride(), packing.step()]),
+            (7, true) => self.add_at::<S, 7>(simd, sums, [S::LANES; 2]),
+            (3, true) => self.add_at::<S, 3>(simd, sums, [S::LANES; 2]),
+            _ => self.add_at::<S, 0>(simd, sums, strides),
         }
     }
 
+    /// `TAPS`: those of ConvNeXt and of the small filters as a constant, so that the loop over them is unrolled and inputs
+    /// are loaded once for all their taps; 0 for any number.
     #[inline(always)]
-    fn add_at<S: Simd>(self, simd: S, sums: &mut [f32], taps: usize, strides: [usize; 2]) {
+    fn add_at<S: Simd, const TAPS: usize>(self, simd: S, sums: &mut [f32], strides: [usize; 2]) {
         let count = sums.len() / S::LANES;
         let mut first = 0;
         while first < count {
             first += match count - first {
-                8.. => self.outputs::<S, 8>(simd, sums, first, taps, strides),
-                4.. => self.outputs::<S, 4>(simd, sums, first, taps, strides),
-                2.. => self.outputs::<S, 2>(simd, sums, first, taps, strides),
-                _ => self.outputs::<S, 1>(simd, sums, first, taps, strides),
+                8.. => self.outputs::<S, 8, TAPS>(simd, sums, first, strides),
+                4.. => self.outputs::<S, 4, TAPS>(simd, sums, first, strides),
+                2.. => self.outputs::<S, 2, TAPS>(simd, sums, first, strides),
+                _ => self.outputs::<S, 1, TAPS>(simd, sums, first, strides),
             };
         }
     }
 
     #[inline(always)]
-    fn outputs<S: Simd, const N: usize>(
+    fn outputs<S: Simd, const N: usize, const TAPS: usize>(
         self,
         simd: S,
         sums: &mut [f32],
         first: usize,
-        taps: usize,
         [stride, step]: [usize; 2],
     ) -> usize {
+        let (taps, [stride, step]) = match TAPS {
+            0 => (self.taps, [stride, step]),
+            taps => (taps, [S::LANES; 2]),
+        };
         let sums = &mut sums[first * S::LANES..][..N * S::LANES];
         let mut tile = [simd.splat(0.0); N];
         for (tile, sums) in tile.iter_mut().zip(sums.chunks_exact(S::LANES)) {
             *tile = simd.load(sums);
         }
-        let weights = self.weights.chunks_exact(taps * S::LANES);
-        for (line, weights) in self.lines.chunks_exact(self.line_len).zip(weights) {
-            let line = &line[first * step..][..(N - 1) * step + (taps - 1) * stride + S::LANES];
-            for (tap, weight) in weights.chunks_exact(S::LANES).enumerate() {
-                let weight = simd.load(weight);
+        let len = (N - 1) * step + (taps - 1) * stride + S::LANES;
+        for line in 0..self.lines.len() / self.line_len {
+            let weights = &self.weights[line * taps * S::LANES..][..taps * S::LANES];
+            let line = &self.lines[line * self.line_len + first * step..][..len];
+            for tap in 0..taps {
+                let weight = simd.load(&weights[tap * S::LANES..]);
                 for (output, sum) in tile.iter_mut().enumerate() {
                     let input = simd.load(&line[tap * stride + output * step..]);
                     *sum = simd.mul_add(weight, input, *sum);

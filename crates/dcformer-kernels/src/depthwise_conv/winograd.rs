@@ -8,12 +8,15 @@
 //! The points are 0, ±1, ±2, ±1/2, ±3/4 and infinity. Largest difference from plain sums: 4e-6 of the largest value, five
 //! times what the order of plain sums makes; points further from 1 or closer to each other lose more.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::cpu::{Filters, WindowLines};
 use super::lines::{Packing, Window};
 use crate::geometry::{Geometry, RowAt};
 use crate::matmul::Panels;
+use crate::memory::fill_chunks;
 use crate::simd::{Kernel, Level, Simd};
 use crate::tiles::{Tile, map_tiles, side_up_to};
 
@@ -25,8 +28,14 @@ const OUTPUTS: usize = 4;
 const POINTS: usize = TAPS + OUTPUTS - 1;
 /// The positive points; each stands for itself and its negative.
 const PAIRS: [f32; 4] = [1.0, 2.0, 0.5, 0.75];
+/// Vectors of channels that are computed at a time: their inputs stay in the second cache.
+const VECTORS: usize = 4;
+/// Planes of outputs that are computed at a time: at each point they read the same inputs in the first cache.
+const PLANES: usize = 4;
 /// Planes and rows of a tile: around larger ones fewer inputs are transformed twice.
-const SIDE: usize = 8;
+const SIDE: usize = 16;
+/// Where tiles would have to be smaller, channels are computed apart instead.
+const SMALLEST: usize = 8;
 
 /// Coefficients of the product of `y - a²` over all points `a` of [`PAIRS`] but the one at `skip`, the constant's first.
 const fn polynomial(skip: usize) -> [f32; 5] {
@@ -205,9 +214,10 @@ impl Kernel for TransformFilters<'_> {
 /// Room that a thread uses again.
 #[derive(Debug, Default)]
 struct Scratch {
-    /// `[points][planes that the tile reads][rows that it reads][lanes]`
+    /// The last planes of inputs, plane `z` at `z` modulo their number:
+    /// `[vectors][points][planes kept][rows that the tile reads][lanes]`
     inputs: Vec<f32>,
-    /// `[points][planes][rows][lanes]`
+    /// `[points][planes computed at a time][rows][lanes]`
     sums: Vec<f32>,
 }
 
@@ -220,19 +230,87 @@ pub(super) fn forward(
     geometry: Geometry,
 ) -> Vec<f32> {
     let filters = TransformedFilters::new(level, filters, bias);
-    let work = |scratch: &mut Scratch, tile: Tile, [out]: [&mut [&mut [f32]]; 1]| {
+    let side = side_up_to(geometry, SIDE);
+    if side.iter().any(|side| *side < SMALLEST) {
+        return by_vectors(level, x, &filters, geometry);
+    }
+    let vectors = Packing::new(geometry.channels, Panels::width(level) / 2).vectors();
+    let work = |scratch: &mut Scratch, tile: Tile, [rows]: [&mut [&mut [f32]]; 1]| {
         level.run(TransformTile {
             x,
             filters: &filters,
             geometry,
             tile,
+            vectors: 0..vectors,
             scratch,
-            out,
+            out: Outputs {
+                rows,
+                channels: 0..geometry.channels,
+            },
         });
     };
-    let side = side_up_to(geometry, SIDE);
     let ([out], _) = map_tiles(geometry, side, Scratch::default, work);
     out
+}
+
+/// [`forward`] of a grid that has few tiles: each vector of channels is computed by itself, so that tiles stay large and
+/// threads find work, and their outputs are put together.
+fn by_vectors(
+    level: Level,
+    x: &[f32],
+    filters: &TransformedFilters<'_>,
+    geometry: Geometry,
+) -> Vec<f32> {
+    let lanes = Panels::width(level) / 2;
+    let packing = Packing::new(geometry.channels, lanes);
+    // A volume for each vector and volume.
+    let parts_geometry = Geometry {
+        batch: packing.vectors() * geometry.batch,
+        ..geometry.with_channels(lanes)
+    };
+    let work = |scratch: &mut Scratch, part: Tile, [rows]: [&mut [&mut [f32]]; 1]| {
+        let vector = part.volume / geometry.batch;
+        let first = packing.first(vector);
+        level.run(TransformTile {
+            x,
+            filters,
+            geometry,
+            tile: Tile {
+                volume: part.volume % geometry.batch,
+                ..part
+            },
+            vectors: vector..vector + 1,
+            scratch,
+            out: Outputs {
+                rows,
+                channels: first..first + lanes,
+            },
+        });
+    };
+    let side = side_up_to(parts_geometry, SIDE);
+    let ([parts], _) = map_tiles(parts_geometry, side, Scratch::default, work);
+    let (len, row_len) = (geometry.len(), geometry.row_len());
+    fill_chunks(
+        len,
+        row_len,
+        || (),
+        |(), row, out| {
+            for vector in 0..packing.vectors() {
+                let first = packing.first(vector);
+                let part = (vector * len / row_len + row) * geometry.size[2] * lanes;
+                let part = parts[part..].chunks_exact(lanes);
+                for (voxel, values) in out.chunks_exact_mut(geometry.channels).zip(part) {
+                    voxel[first..first + lanes].copy_from_slice(values);
+                }
+            }
+        },
+    )
+}
+
+/// Rows of outputs that hold some of the channels.
+struct Outputs<'a, 'b> {
+    rows: &'a mut [&'b mut [f32]],
+    channels: Range<usize>,
 }
 
 /// The convolution of a tile.
@@ -241,9 +319,10 @@ struct TransformTile<'a, 'b> {
     filters: &'a TransformedFilters<'a>,
     geometry: Geometry,
     tile: Tile,
+    vectors: Range<usize>,
     scratch: &'a mut Scratch,
     /// The rows of the tile, in its order.
-    out: &'a mut [&'b mut [f32]],
+    out: Outputs<'a, 'b>,
 }
 
 /// Four outputs of every row of the tile: one vector of channels of the voxels from `voxel` on.
@@ -251,6 +330,8 @@ struct TransformTile<'a, 'b> {
 struct Column {
     packing: Packing,
     vector: usize,
+    /// Among the vectors that are computed at a time.
+    place: usize,
     voxel: usize,
 }
 
@@ -260,105 +341,144 @@ impl Kernel for TransformTile<'_, '_> {
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
         let packing = Packing::new(self.geometry.channels, S::LANES);
-        // What four voxels of every row read stays in the second cache for all vectors of channels.
-        for voxel in (0..self.geometry.size[2]).step_by(OUTPUTS) {
-            for vector in 0..packing.vectors() {
-                let column = Column {
+        let (all, rows) = (self.vectors.clone(), self.rows());
+        let inputs = VECTORS.min(all.len()) * POINTS * self.kept() * rows * S::LANES;
+        self.scratch.inputs.resize(inputs, 0.0);
+        let sums = POINTS * PLANES * self.tile.size[1] * S::LANES;
+        self.scratch.sums.resize(sums, 0.0);
+        for first in all.clone().step_by(VECTORS) {
+            let vectors = first..(first + VECTORS).min(all.end);
+            for voxel in (0..self.geometry.size[2]).step_by(OUTPUTS) {
+                let columns = vectors.clone().enumerate().map(|(place, vector)| Column {
                     packing,
                     vector,
+                    place,
                     voxel,
-                };
-                self.transform(simd, column);
-                self.convolve(simd, column);
-                self.transform_back(simd, column);
+                });
+                self.columns(simd, columns);
             }
         }
     }
 }
 
 impl TransformTile<'_, '_> {
-    /// Planes of inputs that the tile reads.
-    #[inline(always)]
-    fn planes(&self) -> std::ops::Range<usize> {
-        let (first, planes) = (self.tile.at[0], self.tile.size[0]);
-        let depth = self.geometry.size[0];
-        self.filters.window.reach(0, first..first + planes, depth)
-    }
-
     /// Rows of a plane of inputs that the tile reads, those outside the grid among them.
     #[inline(always)]
     fn rows(&self) -> usize {
         self.tile.size[1] + self.filters.window.taps[1] - 1
     }
 
-    /// Fills the scratch's inputs.
+    /// Planes of inputs that are kept: what the planes of outputs computed at a time read.
     #[inline(always)]
-    fn transform<S: Simd>(&mut self, simd: S, column: Column) {
-        let (planes, rows, volume) = (self.planes(), self.rows(), self.tile.volume);
-        let before = self.filters.window.before;
-        let point_len = planes.len() * rows * S::LANES;
-        let inputs = &mut self.scratch.inputs;
-        inputs.resize(POINTS * point_len, 0.0);
-        for (plane, z) in planes.enumerate() {
-            for row in 0..rows {
-                let y = (self.tile.at[1] + row).wrapping_sub(before[1]);
-                let values = if y < self.geometry.size[1] {
-                    let start = self.geometry.start(RowAt { volume, z, y });
-                    let line = &self.x[start..start + self.geometry.row_len()];
-                    transform(simd, column.load(simd, line, before[2]))
-                } else {
-                    [simd.splat(0.0); POINTS]
-                };
-                let place = (plane * rows + row) * S::LANES;
-                for (point, value) in values.into_iter().enumerate() {
-                    simd.store(value, &mut inputs[point * point_len + place..]);
+    fn kept(&self) -> usize {
+        self.filters.window.taps[0] + PLANES - 1
+    }
+
+    /// Values of one point of the scratch's inputs.
+    #[inline(always)]
+    fn point_len<S: Simd>(&self) -> usize {
+        self.kept() * self.rows() * S::LANES
+    }
+
+    /// Computes columns of the same voxels: every plane is transformed once, and outputs follow as soon as they can.
+    #[inline(always)]
+    fn columns<S: Simd>(&mut self, simd: S, columns: impl Iterator<Item = Column> + Clone) {
+        let (window, depth) = (self.filters.window, self.geometry.size[0]);
+        let behind = window.taps[0] - 1 - window.before[0];
+        let planes = self.tile.at[0]..self.tile.at[0] + self.tile.size[0];
+        let (mut first, mut ready) = (planes.start, planes.start);
+        for z in window.reach(0, planes.clone(), depth) {
+            for column in columns.clone() {
+                self.transform(simd, column, z);
+            }
+            while ready < planes.end && (ready + behind).min(depth - 1) <= z {
+                ready += 1;
+            }
+            while ready - first >= PLANES || (ready == planes.end && first < ready) {
+                let end = ready.min(first + PLANES);
+                for column in columns.clone() {
+                    self.convolve(simd, column, first..end);
+                    self.transform_back(simd, column, first..end);
+                }
+                first = end;
+            }
+        }
+    }
+
+    /// Fills the scratch's plane `z` of inputs.
+    #[inline(always)]
+    fn transform<S: Simd>(&mut self, simd: S, column: Column, z: usize) {
+        let (rows, point_len) = (self.rows(), self.point_len::<S>());
+        let window = self.filters.window;
+        let plane = z % self.kept() * rows * S::LANES;
+        let inputs = &mut self.scratch.inputs[column.place * POINTS * point_len..];
+        for row in 0..rows {
+            let y = (self.tile.at[1] + row).wrapping_sub(window.before[1]);
+            let values = if y < self.geometry.size[1] {
+                let volume = self.tile.volume;
+                let start = self.geometry.start(RowAt { volume, z, y });
+                let line = &self.x[start..start + self.geometry.row_len()];
+                transform(simd, column.load(simd, line, window.before[2]))
+            } else {
+                [simd.splat(0.0); POINTS]
+            };
+            let place = plane + row * S::LANES;
+            for (point, value) in values.into_iter().enumerate() {
+                simd.store(value, &mut inputs[point * point_len + place..]);
+            }
+        }
+    }
+
+    /// Fills the scratch's sums for the outputs of some planes: at each point, the convolution along depth and height.
+    #[inline(always)]
+    fn convolve<S: Simd>(&mut self, simd: S, column: Column, planes: Range<usize>) {
+        let (window, point_len, kept) = (self.filters.window, self.point_len::<S>(), self.kept());
+        let [depth, height, _] = window.taps;
+        let (line_len, taps_len) = (self.rows() * S::LANES, height * S::LANES);
+        let weights_len = depth * taps_len;
+        let plane_len = self.tile.size[1] * S::LANES;
+        let Scratch { inputs, sums } = &mut *self.scratch;
+        let inputs = inputs[column.place * POINTS * point_len..].chunks_exact(point_len);
+        let weights = &self.filters.weight[column.vector * POINTS * weights_len..];
+        let of_points = inputs.zip(weights.chunks_exact(weights_len));
+        for ((inputs, weights), sums) in of_points.zip(sums.chunks_exact_mut(PLANES * plane_len)) {
+            for (z, sums) in planes.clone().zip(sums.chunks_exact_mut(plane_len)) {
+                sums.fill(0.0);
+                let taps = window.inside(0, z, self.geometry.size[0]);
+                let mut tap = taps.start;
+                // Up to the end of the kept planes, and on from their start.
+                while tap < taps.end {
+                    let plane = (z + tap - window.before[0]) % kept;
+                    let end = taps.end.min(tap + kept - plane);
+                    let lines = WindowLines {
+                        lines: &inputs[plane * line_len..][..(end - tap) * line_len],
+                        line_len,
+                        weights: &weights[tap * taps_len..end * taps_len],
+                        taps: height,
+                    };
+                    lines.add(simd, sums, column.packing);
+                    tap = end;
                 }
             }
         }
     }
 
-    /// Fills the scratch's sums: at each point, the convolution along depth and height.
+    /// Writes the outputs of some planes.
     #[inline(always)]
-    fn convolve<S: Simd>(&mut self, simd: S, column: Column) {
-        let (window, [planes, rows]) = (self.filters.window, self.tile.size);
-        let ([depth, height, _], reach) = (window.taps, self.planes());
-        let line_len = self.rows() * S::LANES;
-        let weights_len = depth * height * S::LANES;
-        let Scratch { inputs, sums } = &mut *self.scratch;
-        sums.resize(POINTS * planes * rows * S::LANES, 0.0);
-        sums.fill(0.0);
-        let inputs = inputs.chunks_exact(reach.len() * line_len);
-        let weights = &self.filters.weight[column.vector * POINTS * weights_len..];
-        let of_points = inputs.zip(weights.chunks_exact(weights_len));
-        for ((inputs, weights), sums) in
-            of_points.zip(sums.chunks_exact_mut(planes * rows * S::LANES))
-        {
-            for (plane, sums) in sums.chunks_exact_mut(rows * S::LANES).enumerate() {
-                let z = self.tile.at[0] + plane;
-                let taps = window.inside(0, z, self.geometry.size[0]);
-                let first = z + taps.start - window.before[0] - reach.start;
-                let lines = WindowLines {
-                    lines: &inputs[first * line_len..][..taps.len() * line_len],
-                    line_len,
-                    weights: &weights[taps.start * height * S::LANES..taps.end * height * S::LANES],
-                    taps: height,
-                };
-                lines.add(simd, sums, column.packing);
-            }
-        }
-    }
-
-    /// Writes the outputs.
-    #[inline(always)]
-    fn transform_back<S: Simd>(&mut self, simd: S, column: Column) {
-        let channels = self.geometry.channels;
+    fn transform_back<S: Simd>(&mut self, simd: S, column: Column, planes: Range<usize>) {
+        let rows = self.tile.size[1];
         let first = column.packing.first(column.vector);
         let bias = simd.load(&self.filters.bias[first..]);
-        let point_len = self.out.len() * S::LANES;
-        for (row, out) in self.out.iter_mut().enumerate() {
+        let Outputs {
+            rows: out,
+            channels,
+        } = &mut self.out;
+        let (first, channels) = (first - channels.start, channels.len());
+        let out = &mut out[(planes.start - self.tile.at[0]) * rows..][..planes.len() * rows];
+        for (row, out) in out.iter_mut().enumerate() {
             let mut sums = [bias; POINTS];
             for (point, sum) in sums.iter_mut().enumerate() {
-                *sum = simd.load(&self.scratch.sums[point * point_len + row * S::LANES..]);
+                *sum = simd.load(&self.scratch.sums[(point * PLANES * rows + row) * S::LANES..]);
             }
             let outputs = transform_back(simd, sums, bias);
             let voxels = out[column.voxel * channels..].chunks_exact_mut(channels);
@@ -376,6 +496,15 @@ impl Column {
         let channels = self.packing.channels();
         let first = self.packing.first(self.vector);
         let mut inputs = [simd.splat(0.0); POINTS];
+        let start = self.voxel.wrapping_sub(before);
+        if start < line.len()
+            && let Some(line) = line.get(start * channels..(start + POINTS) * channels)
+        {
+            for (value, voxel) in inputs.iter_mut().zip(line.chunks_exact(channels)) {
+                *value = simd.load(&voxel[first..]);
+            }
+            return inputs;
+        }
         for (input, value) in inputs.iter_mut().enumerate() {
             let voxel = (self.voxel + input).wrapping_sub(before);
             if voxel < line.len() / channels {
