@@ -225,7 +225,7 @@ fn report_latents(
     const BATCH: usize = 32;
     let texts_of = |report: &str| -> Vec<String> {
         let parts: Vec<String> = match seen {
-            ReportText::Whole => Vec::new(),
+            ReportText::Whole | ReportText::Shuffled => Vec::new(),
             ReportText::Sentences { .. } => sentences(report).map(str::to_owned).collect(),
         };
         if parts.is_empty() {
