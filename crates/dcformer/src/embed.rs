@@ -132,7 +132,7 @@ impl ReportEmbedder {
     /// What is read of a report; at least one text.
     fn texts<'a>(&self, report: &'a str) -> Vec<&'a str> {
         let parts: Vec<&str> = match self.seen {
-            ReportText::Whole => Vec::new(),
+            ReportText::Whole | ReportText::Shuffled => Vec::new(),
             ReportText::Sentences { .. } => sentences(report).collect(),
         };
         if parts.is_empty() {

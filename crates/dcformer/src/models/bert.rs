@@ -157,6 +157,20 @@ impl TextBatch {
         (Self { ids, lengths }, which)
     }
 
+    /// The texts in batches of `size`, at least 1; the last may be smaller.
+    pub(crate) fn parts(&self, size: usize) -> Vec<Self> {
+        let mut ids = self.ids.as_slice();
+        let part = |lengths: &[usize]| {
+            let (of_part, rest) = ids.split_at(lengths.iter().sum());
+            ids = rest;
+            Self {
+                ids: of_part.to_vec(),
+                lengths: lengths.to_vec(),
+            }
+        };
+        self.lengths.chunks(size.max(1)).map(part).collect()
+    }
+
     /// Where each text begins.
     fn starts(&self) -> impl Iterator<Item = usize> + '_ {
         self.lengths.iter().scan(0, |next, length| {
@@ -221,7 +235,7 @@ fn through(layers: &[Layer], x: Tensor<2>, batch: &TextBatch) -> Tensor<2> {
 }
 
 /// `of` as a tensor to select rows with.
-pub(super) fn indices(of: impl Iterator<Item = usize>, device: &Device) -> Tensor<1, Int> {
+pub(crate) fn indices(of: impl Iterator<Item = usize>, device: &Device) -> Tensor<1, Int> {
     let values: Vec<i64> = of.map(|index| index as i64).collect();
     let count = values.len();
     Tensor::from_data(TensorData::new(values, [count]), device)
@@ -412,6 +426,15 @@ mod tests {
         let (distinct, which) = TextBatch::new(&texts).distinct();
         assert_eq!(distinct, TextBatch::new(&[vec![4, 2], vec![4], vec![2, 4]]));
         assert_eq!(which, [0, 1, 0, 2, 1]);
+    }
+
+    #[test]
+    fn parts_hold_all_texts_in_their_order() {
+        let texts = [vec![4, 2], vec![4], vec![7, 2, 1], vec![2, 4], vec![5]];
+        let batch = TextBatch::new(&texts);
+        let expected = [&texts[..2], &texts[2..4], &texts[4..]].map(TextBatch::new);
+        assert_eq!(batch.parts(2), expected);
+        assert_eq!(batch.parts(9), [batch]);
     }
 
     #[test]

@@ -136,6 +136,11 @@ impl ParameterGradients {
         });
     }
 
+    /// The gradients, by the parameter's path; a parameter that took no part has none.
+    pub fn by_path(&self) -> &BTreeMap<String, Vec<f32>> {
+        &self.by_path
+    }
+
     /// Norm of all gradients together.
     pub fn norm(&self) -> f64 {
         let squares = self

@@ -11,11 +11,13 @@ use dcformer_volume::dataset::{DataSet, Problem};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Checkpoints, Resumed};
-use super::config::{RunConfig, TextChoice, TrainConfig};
-use super::data::{Pairs, VolumeSource, epoch_order, texts_of_step};
+use super::config::{RunConfig, TextChoice};
+use super::contrast::{Contrast, PairBatch};
+use super::data::{Pairs, VolumeSource};
 use super::learning_rate::learning_rate;
 use super::metrics_file::MetricsFile;
 use super::optimizer::{AdamW, ParameterGradients};
+use super::plan::{Batch, Plan};
 use crate::checkpoint::{Model, ModelConfig, load_bert, write_file};
 use crate::error::{Error, Result};
 use crate::models::{BertConfig, Clip, Statistics};
@@ -136,6 +138,7 @@ pub(super) fn train_on(
             optimizer: AdamW::new(config.train.optimizer.clone()),
         },
     };
+    check_parts(config, &model.config)?;
     let load = |pairs: &Pairs, before: usize| {
         VolumeSource::load(
             &pairs.samples,
@@ -156,6 +159,8 @@ pub(super) fn train_on(
     let mut trainer = Trainer {
         config,
         plan,
+        contrast: Contrast::of(&config.train),
+        pairs: &pairs,
         tokenizer: model.tokenizer.clone().ok_or(Error::MissingPart {
             part: "tokenizer",
             remedy: "start from a model with a vocabulary",
@@ -169,7 +174,7 @@ pub(super) fn train_on(
         validation,
     };
     if step == 0 && config.model.spread_latents && config.model.start.is_none() {
-        trainer.spread_latents(plan.batches(config, 0, &pairs, &volumes)?);
+        trainer.spread_latents(&volumes)?;
     }
     observer.starting(step, plan.steps, pairs.samples.len());
     let save = |trainer: &Trainer<'_>| {
@@ -184,20 +189,20 @@ pub(super) fn train_on(
         Ok::<(), Error>(())
     };
     std::thread::scope(|scope| {
-        let (sender, batches) = sync_channel(2);
-        let (pairs, volumes) = (&pairs, &volumes);
+        let (sender, prepared) = sync_channel(2);
+        let (pairs, volumes, contrast) = (&pairs, &volumes, trainer.contrast);
         scope.spawn(move || {
-            for step in step..plan.steps {
-                // The receiver hangs up when the run ends early.
-                if sender
-                    .send(plan.batches(config, step, pairs, volumes))
-                    .is_err()
-                {
-                    return;
+            let batches = (step..plan.steps).flat_map(|step| plan.batches(config, step, pairs));
+            for batch in batches {
+                for part in contrast.requests(batch.len()) {
+                    // The receiver hangs up when the run ends early.
+                    if sender.send(batch.volumes(volumes, part)).is_err() {
+                        return;
+                    }
                 }
             }
         });
-        trainer.run(&batches, options.stop, observer, &save)
+        trainer.run(&prepared, options.stop, observer, &save)
     })?;
     if trainer.step < plan.steps {
         return Ok(Outcome::Stopped { step: trainer.step });
@@ -261,99 +266,19 @@ fn fresh_model(config: &RunConfig, pairs: &Pairs, device: &Device) -> Result<Mod
     Ok(model)
 }
 
-/// How many steps there are, and which pairs each sees.
-#[derive(Clone, Copy, Debug)]
-struct Plan {
-    pairs: usize,
-    steps_per_epoch: u64,
-    steps: u64,
-    checkpoint_every: u64,
-}
-
-/// One batch: volumes and texts.
-struct Batch {
-    volumes: Vec<f32>,
-    /// The first texts of all volumes, then their second ones, and so on.
-    texts: Vec<String>,
-}
-
-impl Plan {
-    fn new(config: &RunConfig, pairs: usize) -> Result<Self> {
-        let effective = config.train.effective_batch();
-        // The last, incomplete batch of an epoch is dropped, as the authors do.
-        let steps_per_epoch = (pairs / effective) as u64;
-        if steps_per_epoch == 0 {
-            return Err(Error::TooFewPairs {
-                found: pairs,
-                expected: effective,
-            });
-        }
-        let whole_epochs = steps_per_epoch * config.train.epochs as u64;
-        let steps = config.train.steps.unwrap_or(whole_epochs);
-        let checkpoint_every = config
-            .train
-            .checkpoint_every_steps
-            .unwrap_or(steps_per_epoch);
-        Ok(Self {
-            pairs,
-            steps_per_epoch,
-            steps,
-            checkpoint_every,
-        })
-    }
-
-    fn epoch(&self, step: u64) -> u64 {
-        step / self.steps_per_epoch
-    }
-
-    /// The batches of a step, whose gradients are averaged.
-    fn batches(
-        &self,
-        config: &RunConfig,
-        step: u64,
-        pairs: &Pairs,
-        volumes: &VolumeSource,
-    ) -> Result<Vec<Batch>> {
-        let order = epoch_order(self.pairs, config.seed, self.epoch(step));
-        let effective = config.train.effective_batch();
-        let first = (step % self.steps_per_epoch) as usize * effective;
-        let mut random = Random::new(config.seed, "augmentation of step", step);
-        order[first..first + effective]
-            .chunks(config.train.batch)
-            .map(|indices| {
-                let shift = |random: &mut Random| {
-                    config
-                        .train
-                        .shift_voxels
-                        .map(|most| random.below(2 * most + 1) as isize - most as isize)
-                };
-                let shifts: Vec<[isize; 3]> = indices.iter().map(|_| shift(&mut random)).collect();
-                let train = &config.train;
-                Ok(Batch {
-                    texts: texts_of_batch(pairs, indices, train, &mut random),
-                    volumes: volumes.batch(indices, &shifts)?,
-                })
+/// Refuses to encode a batch in parts where a quantizer's codes, which move while volumes are encoded, would give a volume
+/// another latent the second time.
+fn check_parts(config: &RunConfig, model: &ModelConfig) -> Result<()> {
+    match config.train.micro_batch {
+        Some(size) if size < config.train.batch && model.clip.image.quantizer.is_some() => {
+            Err(Error::RunField {
+                field: "train.micro_batch",
+                found: format!("{size} for a model with a vector quantizer"),
+                expected: "none: its codes move with every volume; leave the key out, or the quantizer",
             })
-            .collect()
-    }
-}
-
-/// The first texts of all pairs, then their second ones, and so on.
-fn texts_of_batch(
-    pairs: &Pairs,
-    indices: &[usize],
-    train: &TrainConfig,
-    random: &mut Random,
-) -> Vec<String> {
-    let mut texts = vec![Vec::with_capacity(indices.len()); train.texts_per_volume];
-    for &index in indices {
-        let report = pairs.samples[index].report.as_deref().unwrap_or_default();
-        let of_volume = texts_of_step(report, train.report, train.texts_per_volume, random);
-        for (texts, text) in texts.iter_mut().zip(of_volume) {
-            texts.push(text);
         }
+        _ => Ok(()),
     }
-    texts.concat()
 }
 
 /// The pairs of a split; what is wrong with it is said.
@@ -392,15 +317,12 @@ struct Validation {
 impl Validation {
     /// The split in batches, each time the same: as large as in training, since a pair is the harder to tell the more
     /// there are beside it. What is left over is left out.
-    fn batches(&self, config: &RunConfig) -> impl Iterator<Item = Result<Batch>> {
+    fn batches(&self, config: &RunConfig) -> impl Iterator<Item = Batch> {
         let size = config.train.batch.min(self.pairs.samples.len());
         let mut random = Random::new(config.seed, "texts of validation", 0);
         (0..self.pairs.samples.len() / size).map(move |batch| {
-            let indices: Vec<usize> = (batch * size..(batch + 1) * size).collect();
-            Ok(Batch {
-                texts: texts_of_batch(&self.pairs, &indices, &config.train, &mut random),
-                volumes: self.volumes.batch(&indices, &vec![[0; 3]; size])?,
-            })
+            let indices = batch * size..(batch + 1) * size;
+            Batch::unchanged(&self.pairs, &config.train, indices, &mut random)
         })
     }
 }
@@ -408,6 +330,8 @@ impl Validation {
 struct Trainer<'a> {
     config: &'a RunConfig,
     plan: Plan,
+    contrast: Contrast,
+    pairs: &'a Pairs,
     tokenizer: Tokenizer,
     model_config: ModelConfig,
     /// Taken out while a step moves it.
@@ -437,7 +361,7 @@ impl Trainer<'_> {
 
     fn run(
         &mut self,
-        batches: &Receiver<Result<Vec<Batch>>>,
+        prepared: &Receiver<Result<Vec<f32>>>,
         stop: &AtomicBool,
         observer: &dyn Observer,
         save: &dyn Fn(&Self) -> Result<()>,
@@ -445,10 +369,7 @@ impl Trainer<'_> {
         while self.step < self.plan.steps {
             let stopping = stop.load(Ordering::Relaxed);
             if !stopping {
-                let started = Instant::now();
-                // The sender stops only after it has sent every step.
-                let Ok(batches) = batches.recv() else { break };
-                let mut report = self.take_step(batches?, started)?;
+                let mut report = self.take_step(prepared)?;
                 report.validation_loss = self.validation_loss()?;
                 self.metrics.append(&report)?;
                 observer.step(&report);
@@ -466,26 +387,48 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    fn take_step(&mut self, batches: Vec<Batch>, started: Instant) -> Result<StepReport> {
+    /// Mean loss of the batches of the step at hand, and their mean gradients; `prepared` gives their parts.
+    fn loss_and_gradients(
+        &self,
+        prepared: &Receiver<Result<Vec<f32>>>,
+    ) -> Result<(f64, ParameterGradients)> {
         let step = self.step;
-        // Dropout draws from the device's stream: started anew each step, it is the same after a resume.
-        self.device
-            .seed(Random::new(self.config.seed, "dropout of step", step).bits());
         let mut gradients = ParameterGradients::default();
         let mut loss_sum = 0.0;
+        let batches = self.plan.batches(self.config, step, self.pairs);
         let count = batches.len();
-        for batch in batches {
-            let loss = self.loss(self.clip(), batch, &self.device)?;
-            let value = f64::from(loss.clone().into_scalar::<f32>());
-            if !value.is_finite() {
+        for (batch, number) in batches.iter().zip(step * count as u64..) {
+            let loss = self.contrast.add_gradients(
+                self.clip(),
+                &mut PairBatch {
+                    pairs: batch.len(),
+                    texts: &self.tokenizer.encode_batch(&batch.texts)?,
+                    volumes: &mut |_| {
+                        let values = prepared
+                            .recv()
+                            .expect("every part that a step asks for is sent");
+                        Ok(self.volumes(values?, &self.device))
+                    },
+                    // Started anew for each batch, it is the same after a resume.
+                    dropout_seed: Random::new(self.config.seed, "dropout of step", number).bits(),
+                },
+                1.0 / count as f32,
+                &mut gradients,
+            )?;
+            if !loss.is_finite() {
                 return Err(Error::LossNotFinite {
                     step: step + 1,
-                    loss: value,
+                    loss,
                 });
             }
-            loss_sum += value;
-            gradients.add(self.clip(), &loss.backward(), 1.0 / count as f32);
+            loss_sum += loss;
         }
+        Ok((loss_sum / count as f64, gradients))
+    }
+
+    fn take_step(&mut self, prepared: &Receiver<Result<Vec<f32>>>) -> Result<StepReport> {
+        let (step, started) = (self.step, Instant::now());
+        let (loss, mut gradients) = self.loss_and_gradients(prepared)?;
         let gradient_norm = gradients.norm();
         if !gradient_norm.is_finite() {
             return Err(Error::LossNotFinite {
@@ -516,7 +459,7 @@ impl Trainer<'_> {
             step: self.step,
             steps: self.plan.steps,
             epoch: self.plan.epoch(step),
-            loss: loss_sum / count as f64,
+            loss,
             learning_rate: rate,
             gradient_norm,
             pairs_per_s: pairs / started.elapsed().as_secs_f64().max(1e-9),
@@ -538,25 +481,44 @@ impl Trainer<'_> {
         let (clip, device) = (self.clip().valid(), self.device.clone().inner());
         let (mut sum, mut count) = (0.0, 0);
         for batch in validation.batches(self.config) {
-            let loss = self.loss(&clip, batch?, &device)?;
-            sum += f64::from(loss.into_scalar::<f32>());
+            sum += self.contrast.loss(
+                &clip,
+                &mut PairBatch {
+                    pairs: batch.len(),
+                    texts: &self.tokenizer.encode_batch(&batch.texts)?,
+                    volumes: &mut |part| {
+                        let values = batch.volumes(&validation.volumes, part)?;
+                        Ok(self.volumes(values, &device))
+                    },
+                    dropout_seed: 0,
+                },
+            )?;
             count += 1;
         }
         Ok(Some(sum / f64::from(count)))
     }
 
     /// See [`ImageTower::spread_latents`](crate::models::ImageTower::spread_latents), from the first step's first batch.
-    fn spread_latents(&mut self, batches: Vec<Batch>) {
-        let Some(batch) = batches.into_iter().next() else {
-            return;
+    fn spread_latents(&mut self, volumes: &VolumeSource) -> Result<()> {
+        let batches = self.plan.batches(self.config, 0, self.pairs);
+        let Some(batch) = batches.first() else {
+            return Ok(());
         };
-        let volumes = self.volumes(batch.volumes, &self.device);
+        let untracked = self.clip().clone().no_grad();
+        let features = self
+            .contrast
+            .parts(batch.len())
+            .map(|part| {
+                let volumes = self.volumes(batch.volumes(volumes, part)?, &self.device);
+                Ok(untracked.image.features(volumes, Statistics::Batch))
+            })
+            .collect::<Result<_>>()?;
         let clip = self
             .clip
             .as_mut()
             .expect("the network is out only during a step");
-        let features = clip.image.features(volumes, Statistics::Batch);
-        clip.image.spread_latents(features.detach());
+        clip.image.spread_latents(Tensor::cat(features, 0));
+        Ok(())
     }
 
     /// `[volumes, 1, depth, height, width]`
@@ -565,13 +527,5 @@ impl Trainer<'_> {
         let count = values.len() / shape.voxels();
         let shape = [count, 1, shape.depth, shape.height, shape.width];
         Tensor::from_data(TensorData::new(values, shape), device)
-    }
-
-    fn loss(&self, clip: &Clip, batch: Batch, device: &Device) -> Result<Tensor<1>> {
-        let volumes = self.volumes(batch.volumes, device);
-        let texts = self.tokenizer.encode_batch(&batch.texts)?;
-        let images = clip.encode_image(volumes)?;
-        let texts = clip.encode_text(&texts)?;
-        Ok(clip.logit_scale.loss(images, texts))
     }
 }
