@@ -51,7 +51,7 @@ impl Embedder {
     /// Embeds volumes, `[batch, 1, depth, height, width]`.
     ///
     /// # Errors
-    /// [`Error::VolumeSize`](crate::Error::VolumeSize) if the network cannot take volumes of this size.
+    /// [`Error::VolumeSize`] if the network cannot take volumes of this size.
     ///
     /// # Panics
     /// If the volumes have another number of sizes.
