@@ -23,6 +23,8 @@ mod prepare;
 mod pytorch;
 // From a scan to an answer.
 mod scans;
+// Text encoders and models as hubs have them.
+mod text;
 // Runs that are killed and resumed.
 mod training;
 
