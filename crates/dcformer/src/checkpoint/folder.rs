@@ -22,7 +22,7 @@ use crate::text::{Prompts, ReportText, Tokenizer, Vocabulary};
 /// The version of `config.json` that this program writes, and the only one it reads.
 pub const FORMAT_VERSION: u32 = 1;
 
-const CONFIG: &str = "config.json";
+pub(super) const CONFIG: &str = "config.json";
 /// The weights, in a model folder.
 pub(crate) const WEIGHTS: &str = "model.safetensors";
 const VOCABULARY: &str = "vocab.txt";
@@ -288,7 +288,7 @@ fn is_empty_folder(path: &Path) -> bool {
 }
 
 /// The format version in a `config.json`, if it is one of ours.
-fn read_version(path: &Path) -> Option<serde_json::Value> {
+pub(super) fn read_version(path: &Path) -> Option<serde_json::Value> {
     let json: serde_json::Value = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
     json.get("format_version").cloned()
 }
@@ -373,7 +373,12 @@ pub(super) fn check_bert(path: &Path, config: &BertConfig) -> Result<()> {
         config.hidden_size,
     )?;
     check_range(path, "intermediate_size", config.intermediate_size, MOST)?;
-    check_range(path, "type_vocab_size", config.type_vocab_size, MOST)?;
+    if config.type_vocab_size > 0 {
+        check_range(path, "type_vocab_size", config.type_vocab_size, MOST)?;
+    }
+    if let Some(size) = config.projection_size {
+        check_range(path, "projection_size", size, MOST)?;
+    }
     check_range(
         path,
         "max_position_embeddings",
@@ -416,7 +421,12 @@ pub(super) fn check_bert(path: &Path, config: &BertConfig) -> Result<()> {
     Ok(())
 }
 
-fn check_range(path: &Path, field: &'static str, found: usize, most: usize) -> Result<()> {
+pub(super) fn check_range(
+    path: &Path,
+    field: &'static str,
+    found: usize,
+    most: usize,
+) -> Result<()> {
     if (1..=most).contains(&found) {
         return Ok(());
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! image: encoder -> quantizer? -> reduction -> projection -> unit length
-//! text:  BERT -> [CLS] -> projection -> unit length
+//! text:  BERT -> [CLS] -> head? -> projection -> unit length
 //! ```
 
 use std::fmt;
@@ -42,6 +42,7 @@ impl ClipConfig {
         let projection = ProjectionConfig {
             inputs: encoder.features(),
             outputs: LATENT,
+            bias: false,
         };
         Self {
             image: ImageTowerConfig {
@@ -53,6 +54,7 @@ impl ClipConfig {
             text: Some(TextTowerConfig {
                 encoder: text,
                 latent: LATENT,
+                bias: false,
             }),
             temperature: Temperature::AUTHORS,
         }
@@ -135,7 +137,7 @@ impl ImageTowerConfig {
     }
 }
 
-/// Sizes of a projection to latents; it has no bias.
+/// Sizes of a projection to latents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProjectionConfig {
@@ -143,12 +145,15 @@ pub struct ProjectionConfig {
     pub inputs: usize,
     /// Length of the latent.
     pub outputs: usize,
+    /// Whether a bias is added: the follow-up project does, the authors do not.
+    #[serde(default)]
+    pub bias: bool,
 }
 
 impl ProjectionConfig {
     fn init(&self, device: &Device) -> Linear {
         LinearConfig::new(self.inputs, self.outputs)
-            .with_bias(false)
+            .with_bias(self.bias)
             .init(device)
     }
 }
@@ -161,13 +166,17 @@ pub struct TextTowerConfig {
     pub encoder: BertConfig,
     /// Length of the latent.
     pub latent: usize,
+    /// Whether the projection to the latent adds a bias, as [`ProjectionConfig::bias`].
+    #[serde(default)]
+    pub bias: bool,
 }
 
 impl TextTowerConfig {
     fn init(&self, device: &Device) -> TextTower {
         let projection = ProjectionConfig {
-            inputs: self.encoder.hidden_size,
+            inputs: self.encoder.features(),
             outputs: self.latent,
+            bias: self.bias,
         };
         TextTower {
             encoder: self.encoder.init(device),

@@ -96,7 +96,7 @@ impl RunConfig {
             }
         }
         match &mut self.model.text {
-            TextChoice::Folder { folder } => resolve(folder),
+            TextChoice::Folder { folder, .. } => resolve(folder),
             TextChoice::Scratch { .. } => {}
         }
         self.model.start.iter_mut().for_each(resolve);
@@ -300,10 +300,15 @@ pub enum TextChoice {
         /// Most tokens of a report; the rest is cut off.
         tokens: usize,
     },
-    /// A folder in Hugging Face's format: `config.json`, `vocab.txt` or `tokenizer.json`, and weights.
+    /// A folder in Hugging Face's format, of a BERT or a DistilBERT: see
+    /// [`load_bert`](crate::checkpoint::load_bert).
     Folder {
         /// The folder.
         folder: PathBuf,
+        /// Whether texts go through the projection head that the folder's weights have, as CXR-BERT-specialized's, before
+        /// the run's own projection. The authors leave it out.
+        #[serde(default)]
+        own_head: bool,
     },
 }
 

@@ -18,7 +18,7 @@ use super::learning_rate::learning_rate;
 use super::metrics_file::MetricsFile;
 use super::optimizer::{AdamW, ParameterGradients};
 use super::plan::{Batch, Plan};
-use crate::checkpoint::{Model, ModelConfig, load_bert, write_file};
+use crate::checkpoint::{Model, ModelConfig, OwnHead, load_bert, write_file};
 use crate::error::{Error, Result};
 use crate::models::{BertConfig, Clip, Statistics};
 use crate::random::Random;
@@ -227,8 +227,13 @@ fn fresh_model(config: &RunConfig, pairs: &Pairs, device: &Device) -> Result<Mod
         return Ok(model);
     }
     let (text, loaded, tokenizer) = match &config.model.text {
-        TextChoice::Folder { folder } => {
-            let (text, bert, tokenizer) = load_bert(folder, &device)?;
+        TextChoice::Folder { folder, own_head } => {
+            let head = if *own_head {
+                OwnHead::Use
+            } else {
+                OwnHead::Omit
+            };
+            let (text, bert, tokenizer) = load_bert(folder, head, &device)?;
             (text, Some(bert), tokenizer)
         }
         TextChoice::Scratch {
