@@ -47,6 +47,7 @@ pub mod mlp;
 pub mod simd;
 mod statistics;
 pub mod stem;
+mod synchronized;
 #[cfg(test)]
 mod tests;
 mod tiles;
@@ -67,6 +68,7 @@ pub use memory::{BufferPool, keep_freed_memory};
 pub use mixer_mlp::{MixerMlp, mixer_mlp};
 pub use mlp::mlp;
 pub use stem::{StemWeights, stem};
+pub use synchronized::{SumOverWorkers, batch_workers, synchronized};
 pub use workers::on_workers;
 
 use burn::tensor::Tensor;

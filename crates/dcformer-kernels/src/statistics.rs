@@ -3,6 +3,7 @@
 use std::ops::AddAssign;
 
 use crate::simd::{Kernel, Level, MAX_LANES, Simd};
+use crate::synchronized::over_workers;
 
 /// Sums over all voxels of one branch's values and squares, per channel, in double precision.
 #[derive(Clone, Debug)]
@@ -25,12 +26,13 @@ impl Moments {
         add_to(&mut self.squares, &other.squares);
     }
 
-    /// Mean and biased variance of `count` values per channel.
+    /// Mean and biased variance of `count` values per channel, and of those of other workers where they are
+    /// [`synchronized`](crate::synchronized()).
     pub(crate) fn statistics(&self, count: usize) -> Statistics {
-        let count = count.max(1) as f64;
-        let mean: Vec<f64> = self.sum.iter().map(|sum| sum / count).collect();
-        let variance = self
-            .squares
+        let ([sum, squares], count) = over_workers([&self.sum, &self.squares], count);
+        let count = count.max(1.0);
+        let mean: Vec<f64> = sum.iter().map(|sum| sum / count).collect();
+        let variance = squares
             .iter()
             .zip(&mean)
             .map(|(squares, mean)| squares / count - mean * mean);
@@ -99,7 +101,7 @@ pub(crate) struct NormBackward {
     pub(crate) a: Vec<f32>,
     pub(crate) b: Vec<f32>,
     pub(crate) c: Vec<f32>,
-    /// Gradient of the scale.
+    /// Gradient of the scale; of several workers, this one's share.
     pub(crate) gamma: Vec<f32>,
 }
 
@@ -107,7 +109,8 @@ impl NormBackward {
     /// From the sums over all voxels of `g` and of `g * u`.
     ///
     /// With `z = (u - mean) * inverse`: `dgamma = Σ g z`, and
-    /// `du = gamma * inverse * (g - Σ g / count - z * dgamma / count)`.
+    /// `du = gamma * inverse * (g - Σ g / count - z * dgamma / count)`, where sums and count are those of all workers if
+    /// they are [`synchronized`](crate::synchronized()).
     pub(crate) fn new(
         statistics: &Statistics,
         gamma: &[f32],
@@ -116,7 +119,9 @@ impl NormBackward {
         gradient_sum: &[f64],
         product_sum: &[f64],
     ) -> Self {
-        let count = count.max(1) as f64;
+        let ([all_gradients, all_products], count) =
+            over_workers([gradient_sum, product_sum], count);
+        let count = count.max(1.0);
         let inverse = statistics.inverse_deviation(epsilon);
         let mut out = Self {
             a: vec![],
@@ -126,14 +131,17 @@ impl NormBackward {
         };
         for channel in 0..gamma.len() {
             let (mean, inverse) = (statistics.mean[channel], inverse[channel]);
-            let gamma_gradient = inverse * (product_sum[channel] - mean * gradient_sum[channel]);
+            let gamma_gradient = |gradients: &[f64], products: &[f64]| {
+                inverse * (products[channel] - mean * gradients[channel])
+            };
             let scale = f64::from(gamma[channel]) * inverse;
-            let slope = -scale * inverse * gamma_gradient / count;
+            let slope = -scale * inverse * gamma_gradient(&all_gradients, &all_products) / count;
             out.a.push(scale as f32);
             out.b.push(slope as f32);
             out.c
-                .push((-scale * gradient_sum[channel] / count - slope * mean) as f32);
-            out.gamma.push(gamma_gradient as f32);
+                .push((-scale * all_gradients[channel] / count - slope * mean) as f32);
+            out.gamma
+                .push(gamma_gradient(gradient_sum, product_sum) as f32);
         }
         out
     }
