@@ -14,6 +14,7 @@ mod recipe;
 mod scan_args;
 mod steps_args;
 mod summary;
+mod workers;
 
 use std::process::ExitCode;
 

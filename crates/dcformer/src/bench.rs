@@ -24,6 +24,7 @@ use crate::search::{Hit, LatentIndex};
 use crate::train::{
     AdamW, BatchNormStatistics, Contrast, OptimizerConfig, PairBatch, ParameterGradients,
 };
+use crate::workers::Alone;
 
 /// The instruction set that the kernels use here.
 pub fn simd_level() -> String {
@@ -288,6 +289,7 @@ impl ContrastiveStep {
             texts: &self.texts,
             volumes: &mut |part| Ok(self.volumes.clone().slice(part)),
             dropout_seed: 0,
+            workers: &Alone,
         };
         self.contrast
             .add_gradients(&clip, &mut batch, 1.0, &mut gradients)?;

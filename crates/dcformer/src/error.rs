@@ -449,6 +449,40 @@ pub enum Error {
         volumes: usize,
     },
 
+    /// Another worker of the run has ended.
+    #[error(
+        "worker {rank} has ended before the run did, and its own message says why; nothing before the last checkpoint is lost: \
+         go on with --resume"
+    )]
+    WorkerLost {
+        /// Which one, from 0.
+        rank: usize,
+    },
+
+    /// Workers of a run are not at the same work.
+    #[error(
+        "worker {rank} has another {what} than worker 0; start all with the same program, arguments and files"
+    )]
+    WorkersDiffer {
+        /// Which one, from 0.
+        rank: usize,
+        /// What differs.
+        what: &'static str,
+    },
+
+    /// A run cannot be shared by so many workers.
+    #[error("`{field}` is {found} with {workers} workers, expected {expected}")]
+    WorkerCount {
+        /// The field of the run's configuration.
+        field: &'static str,
+        /// Its value.
+        found: String,
+        /// How many there are.
+        workers: usize,
+        /// What it could be.
+        expected: &'static str,
+    },
+
     /// The work was stopped.
     #[error("stopped before the last volume, so nothing is written")]
     Stopped,

@@ -1,7 +1,7 @@
 //! 3D vision-language models of medical scans: DCFormer, CLIP, training, zero-shot detection, evaluation.
 //!
 //! Start with [`models::dcformer`], the image encoder of the paper; [`models::clip`] pairs it with a text encoder;
-//! [`train`] trains both on scans and reports; [`detect`] asks a trained model for abnormalities; [`evaluate`] measures
+//! [`train`] trains both on scans and reports, alone or with other [`workers`]; [`detect`] asks a trained model for abnormalities; [`evaluate`] measures
 //! its answers and [`report`] draws them; [`latents`] keeps what a model makes of a data set, and [`search`] finds the most
 //! similar in it; [`checkpoint`] reads the authors' weights and our model folders;
 //! [`complexity`] counts what a model costs; [`compare`] puts encoders side by side.
@@ -28,6 +28,7 @@ pub mod search;
 pub mod tensors;
 pub mod text;
 pub mod train;
+pub mod workers;
 
 pub use burn::tensor::Device;
 pub use error::{Error, MisshapenTensor, Result, WeightReport};

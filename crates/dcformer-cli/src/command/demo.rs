@@ -1,6 +1,7 @@
 //! `dcformer demo`: from nothing to a model that finds abnormalities in patients it never saw, and a report.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
@@ -12,6 +13,7 @@ use dcformer::evaluate::retrieval::{Candidates, Retrieval};
 use dcformer::evaluate::{Bootstrap, Threshold};
 use dcformer::report::{Facts, Report, Timing};
 use dcformer::train::{Outcome, RunConfig, RunOptions};
+use dcformer::workers::Alone;
 
 use crate::args::Runtime;
 use crate::command::evaluate::{Scored, print_retrieval, print_table, read_data};
@@ -67,6 +69,7 @@ impl Demo {
             device: device.clone(),
             resume: false,
             stop,
+            workers: Arc::new(Alone),
         };
         let outcome = timings.measure("Train", || train_with_progress(&config, &run, &options))?;
         let Outcome::Complete(model) = outcome else {

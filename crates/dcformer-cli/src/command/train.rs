@@ -11,12 +11,14 @@ use dcformer_volume::dataset::{Problem, ProblemKind};
 use crate::args::Runtime;
 use crate::interrupt::stop_flag;
 use crate::progress::{Progress, note};
+use crate::workers::on_workers;
 
 /// Train a model on scans and reports
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  \
     dcformer train configs/smoke.toml --out run/\n  \
-    dcformer train configs/smoke.toml --out run/ --resume    go on after a stop")]
+    dcformer train configs/smoke.toml --out run/ --resume    go on after a stop\n  \
+    mpirun -n 2 dcformer train configs/smoke.toml --out run/    two workers (build with the feature `mpi`)")]
 pub(crate) struct Train {
     /// Configuration of the run
     #[arg(value_name = "CONFIG.toml")]
@@ -54,25 +56,29 @@ impl Train {
         }
         self.choose_encoder(&mut config)?;
         let device = self.runtime.start()?;
-        let options = RunOptions {
-            device,
-            resume: self.resume,
-            stop: stop_flag()?,
-        };
-        match train_with_progress(&config, &self.out, &options)? {
-            Outcome::Complete(_) => note(&format!(
-                "the model is in {}",
-                self.out.join("model").display()
-            )),
-            Outcome::Stopped { step } => {
-                note(&format!("stopped after step {step}; go on with --resume"));
+        on_workers(|workers| {
+            let is_first = workers.is_first();
+            let options = RunOptions {
+                device,
+                resume: self.resume,
+                stop: stop_flag()?,
+                workers,
+            };
+            let outcome = train_with_progress(&config, &self.out, &options)?;
+            if is_first {
+                note(&match outcome {
+                    Outcome::Complete(_) => {
+                        format!("the model is in {}", self.out.join("model").display())
+                    }
+                    Outcome::Stopped { step } => {
+                        format!("stopped after step {step}; go on with --resume")
+                    }
+                });
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
-}
 
-impl Train {
     /// A network named without its size is the first of its rows in `dcformer complexity`.
     fn choose_encoder(&self, config: &mut RunConfig) -> anyhow::Result<()> {
         let variant = self.variant.as_deref();

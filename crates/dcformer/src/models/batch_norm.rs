@@ -4,7 +4,7 @@ use burn::module::{Flag, Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
-use dcformer_kernels::batch_norm;
+use dcformer_kernels::{batch_norm, batch_workers};
 
 use super::buffer::Buffer;
 
@@ -47,6 +47,9 @@ pub(super) struct Affine {
 }
 
 impl BatchNorm {
+    /// Names of the fields that move with the batches and that no optimiser trains.
+    pub(crate) const RUNNING: [&str; 2] = ["running_mean", "running_var"];
+
     pub(super) fn new(channels: usize, device: &Device) -> Self {
         Self {
             gamma: Initializer::Ones.init([channels], device),
@@ -112,9 +115,10 @@ impl BatchNorm {
         normalized.output.reshape(shape)
     }
 
-    /// Moves the running statistics towards those of a batch of `count` values; `variance` is biased.
+    /// Moves the running statistics towards those of a batch of `count` values, of this worker if several share it;
+    /// `variance` is biased.
     pub(super) fn move_running(&self, mean: Tensor<1>, variance: Tensor<1>, count: usize) {
-        let count = count as f64;
+        let count = (count * batch_workers()) as f64;
         // PyTorch keeps the unbiased variance (P10); a single value has none, and its biased one is zero already.
         let variance = variance * (count / (count - 1.0).max(1.0));
         for (running, seen) in [(&self.running_mean, mean), (&self.running_var, variance)] {

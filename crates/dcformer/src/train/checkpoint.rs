@@ -114,6 +114,11 @@ impl Checkpoints {
         Ok(!self.list()?.is_empty())
     }
 
+    /// The run's folder.
+    pub(super) fn run(&self) -> &Path {
+        self.folder.parent().unwrap_or(&self.folder)
+    }
+
     /// The newest checkpoint, if there is one of this configuration and data.
     pub(super) fn resume(
         &self,
@@ -147,7 +152,12 @@ impl Checkpoints {
         }
         let mut model = Model::load(&folder, device)?;
         model.clip = model.clip.train();
-        let moments = deserialise(&folder.join(OPTIMIZER))?;
+        let path = folder.join(OPTIMIZER);
+        let bytes = std::fs::read(&path).map_err(|source| Error::Read {
+            path: path.clone(),
+            source,
+        })?;
+        let moments = deserialise(&bytes, &path)?;
         let optimizer = AdamW::resume(config.train.optimizer.clone(), state.step, moments);
         Ok(Some(Resumed {
             step: state.step,
@@ -170,7 +180,8 @@ pub(super) fn remove_folder(path: &Path) -> Result<()> {
 const MEAN: &str = "mean.";
 const SQUARE: &str = "square.";
 
-fn serialise(moments: &BTreeMap<String, Moments>) -> Result<Vec<u8>> {
+/// The optimiser's state as a file.
+pub(super) fn serialise(moments: &BTreeMap<String, Moments>) -> Result<Vec<u8>> {
     let bytes = |values: &[f32]| {
         values
             .iter()
@@ -203,17 +214,14 @@ fn serialise(moments: &BTreeMap<String, Moments>) -> Result<Vec<u8>> {
     safetensors::serialize(views, None).map_err(failed)
 }
 
-fn deserialise(path: &Path) -> Result<BTreeMap<String, Moments>> {
-    let bytes = std::fs::read(path).map_err(|source| Error::Read {
-        path: path.to_owned(),
-        source,
-    })?;
+/// The state of [`serialise`]; `path` is where it comes from.
+pub(super) fn deserialise(bytes: &[u8], path: &Path) -> Result<BTreeMap<String, Moments>> {
     let failed = |source| Error::Safetensors {
         path: path.to_owned(),
         source,
     };
     let mut moments: BTreeMap<String, Moments> = BTreeMap::new();
-    for (name, view) in SafeTensors::deserialize(&bytes).map_err(failed)?.iter() {
+    for (name, view) in SafeTensors::deserialize(bytes).map_err(failed)?.iter() {
         let values: Vec<f32> = view
             .data()
             .chunks_exact(4)

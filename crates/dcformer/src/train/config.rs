@@ -16,7 +16,7 @@ use crate::text::Prompts;
 
 mod recipe;
 
-pub use recipe::{BatchNormStatistics, OptimizerConfig, Schedule, TrainConfig};
+pub use recipe::{BatchNormStatistics, ContrastOver, OptimizerConfig, Schedule, TrainConfig};
 
 /// Everything that decides a run; the same file, data and program give the same weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

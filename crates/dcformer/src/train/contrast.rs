@@ -11,6 +11,10 @@
 //! The chain rule in two steps, so the gradients are those of the loss of the whole batch; the price is a second forward
 //! pass. A volume must have the same latent in both passes: batch norms use the statistics of the part or running ones, and
 //! dropout draws the same numbers again.
+//!
+//! Where workers share a batch, each encodes its own pairs and all get the latents of all. Every worker computes the loss of
+//! the whole batch and takes its gradients by its own latents, with a graph or with gradient caching; the sum over the
+//! workers is the gradient of the batch.
 
 use std::fmt;
 use std::ops::Range;
@@ -19,11 +23,13 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use super::config::{BatchNormStatistics, TrainConfig};
+use super::exchange::gather_rows;
 use super::optimizer::ParameterGradients;
 use crate::error::Result;
 use crate::models::bert::indices;
 use crate::models::{Clip, Statistics, TextBatch};
 use crate::random::Random;
+use crate::workers::Communicator;
 
 /// How a batch is contrasted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +42,7 @@ pub struct Contrast {
 
 /// Pairs that are contrasted with each other.
 pub struct PairBatch<'a> {
-    /// How many there are.
+    /// How many this worker has.
     pub pairs: usize,
     /// The first texts of all volumes, then their second ones, and so on.
     pub texts: &'a TextBatch,
@@ -45,6 +51,8 @@ pub struct PairBatch<'a> {
     pub volumes: &'a mut dyn FnMut(Range<usize>) -> Result<Tensor<5>>,
     /// What dropout draws from; inference draws nothing.
     pub dropout_seed: u64,
+    /// Who has the other pairs of the batch; the pairs of all are contrasted with each other.
+    pub workers: &'a dyn Communicator,
 }
 
 impl fmt::Debug for PairBatch<'_> {
@@ -53,6 +61,7 @@ impl fmt::Debug for PairBatch<'_> {
             .field("pairs", &self.pairs)
             .field("texts", &self.texts.len())
             .field("dropout_seed", &self.dropout_seed)
+            .field("workers", &self.workers)
             .finish_non_exhaustive()
     }
 }
@@ -93,16 +102,17 @@ impl Contrast {
     /// The loss of a batch.
     ///
     /// # Errors
-    /// If volumes cannot be had, or the model cannot encode them.
+    /// If volumes cannot be had, the model cannot encode them, or another worker is lost.
     pub fn loss(&self, clip: &Clip, batch: &mut PairBatch<'_>) -> Result<f64> {
         let texts = DistinctTexts::new(self, batch);
         let latents = self.latents(clip, batch, &texts, Statistics::ByDevice)?;
-        let loss = latents.loss(clip, &texts);
+        let loss = latents.loss(clip, &texts, batch.workers)?;
         Ok(f64::from(loss.into_scalar::<f32>()))
     }
 
     /// Adds the gradients of the loss of a batch, times `factor`, and gives the loss. Running statistics move once with
-    /// every part. Of a loss that is not finite there are no gradients.
+    /// every part. Of a loss that is not finite there are no gradients. Of several workers each adds what its own pairs
+    /// contribute, and the first what the logit scale does; the gradients are their sum.
     ///
     /// # Errors
     /// As [`loss`](Self::loss).
@@ -131,7 +141,7 @@ impl Contrast {
         volumes.device().seed(batch.dropout_seed);
         let images = clip.encode_image_with(volumes, self.moving())?;
         let texts = clip.encode_text(batch.texts)?;
-        let loss = clip.logit_scale.loss(images, texts);
+        let loss = loss_over(clip, images, texts, batch.workers)?;
         let value = f64::from(loss.clone().into_scalar::<f32>());
         if value.is_finite() {
             gradients.add(clip, &loss.backward(), factor);
@@ -153,7 +163,7 @@ impl Contrast {
             .latents(&untracked, batch, &texts, self.resting())?
             .tracked();
         drop(untracked);
-        let loss = latents.loss(clip, &texts);
+        let loss = latents.loss(clip, &texts, batch.workers)?;
         let value = f64::from(loss.clone().into_scalar::<f32>());
         if !value.is_finite() {
             return Ok(value);
@@ -214,7 +224,7 @@ impl Contrast {
     /// Statistics of the pass that counts.
     fn moving(&self) -> Statistics {
         match self.batch_norm {
-            BatchNormStatistics::Batch => Statistics::ByDevice,
+            BatchNormStatistics::Batch | BatchNormStatistics::Synchronized => Statistics::ByDevice,
             BatchNormStatistics::Frozen => Statistics::Running,
         }
     }
@@ -222,7 +232,7 @@ impl Contrast {
     /// The same values, without moving the running ones.
     fn resting(&self) -> Statistics {
         match self.batch_norm {
-            BatchNormStatistics::Batch => Statistics::Batch,
+            BatchNormStatistics::Batch | BatchNormStatistics::Synchronized => Statistics::Batch,
             BatchNormStatistics::Frozen => Statistics::Running,
         }
     }
@@ -294,11 +304,47 @@ impl Latents {
         }
     }
 
-    fn loss(&self, clip: &Clip, texts: &DistinctTexts) -> Tensor<1> {
+    fn loss(
+        &self,
+        clip: &Clip,
+        texts: &DistinctTexts,
+        workers: &dyn Communicator,
+    ) -> Result<Tensor<1>> {
         let which = indices(texts.which.iter().copied(), &self.texts.device());
         let of_batch = self.texts.clone().select(0, which);
-        clip.logit_scale.loss(self.images.clone(), of_batch)
+        loss_over(clip, self.images.clone(), of_batch, workers)
     }
+}
+
+/// The loss of the pairs of all workers.
+///
+/// # Shapes
+/// - `images`: `[pairs, latent]`, `texts`: `[texts * pairs, latent]`, of this worker's pairs
+/// - output: `[1]`, the same on every worker
+fn loss_over(
+    clip: &Clip,
+    images: Tensor<2>,
+    texts: Tensor<2>,
+    workers: &dyn Communicator,
+) -> Result<Tensor<1>> {
+    if workers.size() == 1 {
+        return Ok(clip.logit_scale.loss(images, texts));
+    }
+    let [pairs, latent] = images.dims();
+    let texts_per_volume = texts.dims()[0] / pairs;
+    let images = gather_rows(images.unsqueeze_dim(0), workers)?;
+    let texts = gather_rows(texts.reshape([texts_per_volume, pairs, latent]), workers)?;
+    let all = images.dims()[1];
+    let images = images.reshape([all, latent]);
+    let texts = texts.reshape([texts_per_volume * all, latent]);
+    // The loss depends on it once, not once a worker.
+    let scale = clip.logit_scale.clone();
+    let scale = if workers.is_first() {
+        scale
+    } else {
+        scale.no_grad()
+    };
+    Ok(scale.loss(images, texts))
 }
 
 #[cfg(test)]

@@ -10,25 +10,30 @@
 //!
 //! Nothing random has a state: order, sentences and dropout of a step are drawn from the seed and the step's number, so
 //! that a run which was killed and resumed ends with the same weights, bit for bit.
+//!
+//! Several [`workers`](crate::workers) share a run: each computes its part of every batch, the same pairs that one worker
+//! would see, and all have the same weights after every step. The first of them reads and writes the run's folder.
 
 mod augmentation;
 mod checkpoint;
 mod config;
 mod contrast;
 mod data;
+mod exchange;
 mod learning_rate;
 mod metrics_file;
 mod optimizer;
 mod pace;
 mod plan;
 mod run;
+mod start;
 
 /// Part of [`TrainConfig`].
 pub use crate::text::ReportText;
 pub use augmentation::{Augmentation, Noise};
 pub use config::{
-    BatchNormStatistics, DataConfig, ModelChoice, OptimizerConfig, RunConfig, Schedule, TextChoice,
-    TrainConfig,
+    BatchNormStatistics, ContrastOver, DataConfig, ModelChoice, OptimizerConfig, RunConfig,
+    Schedule, TextChoice, TrainConfig,
 };
 pub use contrast::{Contrast, PairBatch};
 pub use data::{Pairs, VolumeSource};

@@ -122,7 +122,7 @@ impl AdamW {
 /// Gradients by the parameter's path in the module.
 #[derive(Clone, Debug, Default)]
 pub struct ParameterGradients {
-    by_path: BTreeMap<String, Vec<f32>>,
+    pub(super) by_path: BTreeMap<String, Vec<f32>>,
 }
 
 impl ParameterGradients {

@@ -7,6 +7,7 @@ use super::config::{RunConfig, TrainConfig};
 use super::data::{Pairs, VolumeSource, epoch_order, texts_of_step};
 use crate::error::{Error, Result};
 use crate::random::Random;
+use crate::workers::{Communicator, share};
 
 /// How many steps there are, and which pairs each sees.
 #[derive(Clone, Copy, Debug)]
@@ -121,6 +122,23 @@ impl Batch {
     /// How many pairs there are.
     pub(super) fn len(&self) -> usize {
         self.indices.len()
+    }
+
+    /// The pairs of a worker; those of all workers, by rank, are the batch.
+    pub(super) fn of_worker(self, workers: &dyn Communicator) -> Self {
+        if workers.size() == 1 {
+            return self;
+        }
+        let (pairs, own) = (self.len(), share(self.len(), workers));
+        let texts = self.texts.chunks(pairs);
+        Self {
+            indices: self.indices[own.clone()].to_vec(),
+            augmentations: self.augmentations[own.clone()].to_vec(),
+            texts: texts
+                .flat_map(|texts| &texts[own.clone()])
+                .cloned()
+                .collect(),
+        }
     }
 
     /// Some of the volumes, one after the other.

@@ -1,6 +1,7 @@
 //! The loop.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Instant;
@@ -10,19 +11,22 @@ use burn::tensor::{Device, Tensor, TensorData};
 use dcformer_volume::dataset::{DataSet, Problem};
 use serde::{Deserialize, Serialize};
 
-use super::checkpoint::{Checkpoints, Resumed};
-use super::config::{RunConfig, TextChoice};
+use super::checkpoint::{Checkpoints, Resumed, deserialise, serialise};
+use super::config::{BatchNormStatistics, ContrastOver, RunConfig};
 use super::contrast::{Contrast, PairBatch};
 use super::data::{Pairs, VolumeSource};
+use super::exchange::{average_running, broadcast, check_alike, sum_gradients};
 use super::learning_rate::learning_rate;
 use super::metrics_file::MetricsFile;
 use super::optimizer::{AdamW, ParameterGradients};
 use super::plan::{Batch, Plan};
-use crate::checkpoint::{Model, ModelConfig, OwnHead, load_bert, write_file};
+use super::start::{check_quantizer, start};
+use crate::checkpoint::{Model, ModelConfig, write_file};
 use crate::error::{Error, Result};
-use crate::models::{BertConfig, Clip, Statistics};
+use crate::models::{Clip, Statistics};
 use crate::random::Random;
-use crate::text::{Tokenizer, Vocabulary};
+use crate::text::Tokenizer;
+use crate::workers::{Alone, Communicator, with_shared_norms};
 
 /// How a run is carried out; nothing here changes its weights.
 #[derive(Debug)]
@@ -31,8 +35,11 @@ pub struct RunOptions<'a> {
     pub device: Device,
     /// Whether it goes on from the newest checkpoint of the folder, if there is one.
     pub resume: bool,
-    /// Set to true, it ends the run after the step at hand, with a checkpoint.
+    /// Set to true, on any worker, it ends the run after the step at hand, with a checkpoint.
     pub stop: &'a AtomicBool,
+    /// Who shares the run; [`Alone`] for one worker. Weights are the same, but for rounding, however many there are, if
+    /// batch norms do not depend on it. Its first worker reads and writes the folder, and tells the observer.
+    pub workers: Arc<dyn Communicator>,
 }
 
 /// What a step did.
@@ -71,6 +78,26 @@ pub trait Observer: Sync {
     fn checkpoint(&self, step: u64);
 }
 
+/// Tells nobody: workers other than the first.
+struct Nobody;
+
+impl Observer for Nobody {
+    fn problems(&self, _problems: &[Problem], _without_report: usize) {}
+    fn reading(&self, _done: usize, _volumes: usize) {}
+    fn starting(&self, _step: u64, _steps: u64, _pairs: usize) {}
+    fn step(&self, _report: &StepReport) {}
+    fn checkpoint(&self, _step: u64) {}
+}
+
+/// The observer of the first worker.
+fn of_first<'a>(observer: &'a dyn Observer, workers: &dyn Communicator) -> &'a dyn Observer {
+    if workers.is_first() {
+        observer
+    } else {
+        &Nobody
+    }
+}
+
 /// How a run ended.
 #[derive(Debug)]
 pub enum Outcome {
@@ -86,8 +113,8 @@ pub enum Outcome {
 /// Trains a model and leaves everything in `folder`.
 ///
 /// # Errors
-/// If data cannot be read, nothing can be learnt from them, a file cannot be written, or the loss is not finite. The
-/// checkpoints written before stay.
+/// If data cannot be read, nothing can be learnt from them, a file cannot be written, the loss is not finite, or another
+/// worker is lost. The checkpoints written before stay.
 pub fn train(
     config: &RunConfig,
     folder: &Path,
@@ -95,6 +122,7 @@ pub fn train(
     observer: &dyn Observer,
 ) -> Result<Outcome> {
     let config = &config.resolved()?;
+    let observer = of_first(observer, &*options.workers);
     let pairs = pairs_of(config.data.training()?, observer);
     train_on(pairs, config, folder, options, observer)
 }
@@ -107,38 +135,33 @@ pub(super) fn train_on(
     options: &RunOptions<'_>,
     observer: &dyn Observer,
 ) -> Result<Outcome> {
+    let workers = &*options.workers;
+    let observer = of_first(observer, workers);
+    config.train.check_workers(workers.size())?;
     let plan = Plan::new(config, pairs.samples.len())?;
     let held_out = held_out_pairs(config, observer)?;
     let all_volumes = pairs.samples.len() + held_out.as_ref().map_or(0, |held| held.samples.len());
-    std::fs::create_dir_all(folder).map_err(|source| Error::Write {
-        path: folder.to_owned(),
-        source,
-    })?;
-    let checkpoints = Checkpoints::new(folder, config.train.keep_checkpoints);
     let fingerprint = pairs.fingerprint();
-    let resumed = if options.resume {
-        checkpoints.resume(config, fingerprint, &options.device)?
-    } else if checkpoints.exist()? {
-        return Err(Error::RunExists {
-            folder: folder.to_owned(),
-        });
-    } else {
-        None
-    };
-    write_file(&folder.join("config.toml"), config.to_toml().as_bytes())?;
+    check_alike("configuration", config.to_toml().as_bytes(), workers)?;
+    check_alike(
+        "list of training pairs",
+        &fingerprint.to_le_bytes(),
+        workers,
+    )?;
+    let checkpoints = Checkpoints::new(folder, config.train.keep_checkpoints);
     let Resumed {
         step,
         model,
         optimizer,
-    } = match resumed {
-        Some(resumed) => resumed,
-        None => Resumed {
-            step: 0,
-            model: fresh_model(config, &pairs, &options.device)?,
-            optimizer: AdamW::new(config.train.optimizer.clone()),
-        },
+    } = start(config, &pairs, &checkpoints, options)?;
+    check_quantizer(config, &model.config, workers.size())?;
+    let metrics = if workers.is_first() {
+        create_folder(folder)?;
+        write_file(&folder.join("config.toml"), config.to_toml().as_bytes())?;
+        Some(MetricsFile::open(&folder.join("metrics.jsonl"), step)?)
+    } else {
+        None
     };
-    check_parts(config, &model.config)?;
     let load = |pairs: &Pairs, before: usize| {
         VolumeSource::load(
             &pairs.samples,
@@ -170,14 +193,21 @@ pub(super) fn train_on(
         optimizer,
         step,
         device: options.device.clone().autodiff(),
-        metrics: MetricsFile::open(&folder.join("metrics.jsonl"), step)?,
+        metrics,
         validation,
+        workers: Arc::clone(&options.workers),
     };
-    if step == 0 && config.model.spread_latents && config.model.start.is_none() {
+    let is_fresh = step == 0 && config.model.start.is_none();
+    if is_fresh && config.model.spread_latents && workers.is_first() {
         trainer.spread_latents(&volumes)?;
     }
+    trainer.start_alike()?;
+    let step = trainer.step;
     observer.starting(step, plan.steps, pairs.samples.len());
     let save = |trainer: &Trainer<'_>| {
+        if !workers.is_first() {
+            return Ok(());
+        }
         checkpoints.save(
             trainer.step,
             &trainer.model(),
@@ -193,7 +223,7 @@ pub(super) fn train_on(
         let (pairs, volumes, contrast) = (&pairs, &volumes, trainer.contrast);
         scope.spawn(move || {
             let batches = (step..plan.steps).flat_map(|step| plan.batches(config, step, pairs));
-            for batch in batches {
+            for batch in batches.map(|batch| batch.of_worker(workers)) {
                 for part in contrast.requests(batch.len()) {
                     // The receiver hangs up when the run ends early.
                     if sender.send(batch.volumes(volumes, part)).is_err() {
@@ -208,82 +238,17 @@ pub(super) fn train_on(
         return Ok(Outcome::Stopped { step: trainer.step });
     }
     let model = trainer.model();
-    model.save(&folder.join("model"))?;
+    if workers.is_first() {
+        model.save(&folder.join("model"))?;
+    }
     Ok(Outcome::Complete(Box::new(model)))
 }
 
-/// A model with fresh weights that depend on the seed alone, or the one the run starts from.
-fn fresh_model(config: &RunConfig, pairs: &Pairs, device: &Device) -> Result<Model> {
-    device.seed(Random::new(config.seed, "fresh weights", 0).bits());
-    let device = device.clone().autodiff();
-    if let Some(start) = &config.model.start {
-        let mut model = Model::load(start, &device)?;
-        let image = &model.config.clip.image;
-        image.check_volume(config.preprocess.shape)?;
-        model.config.preprocess = config.preprocess.clone();
-        model.config.prompts = config.prompts.clone();
-        model.config.report = config.train.report;
-        model.clip = model.clip.train();
-        return Ok(model);
-    }
-    let (text, loaded, tokenizer) = match &config.model.text {
-        TextChoice::Folder { folder, own_head } => {
-            let head = if *own_head {
-                OwnHead::Use
-            } else {
-                OwnHead::Omit
-            };
-            let (text, bert, tokenizer) = load_bert(folder, head, &device)?;
-            (text, Some(bert), tokenizer)
-        }
-        TextChoice::Scratch {
-            width,
-            layers,
-            heads,
-            vocabulary,
-            tokens,
-        } => {
-            let vocabulary = Vocabulary::learn(&pairs.reports(), *vocabulary);
-            let text = BertConfig {
-                hidden_size: *width,
-                num_hidden_layers: *layers,
-                num_attention_heads: *heads,
-                intermediate_size: 4 * width,
-                max_position_embeddings: *tokens,
-                // Small data and few steps: what a step learns of rare words should not be dropped.
-                hidden_dropout_prob: 0.0,
-                ..BertConfig::tiny(vocabulary.tokens().len())
-            };
-            let tokenizer = Tokenizer::new(vocabulary, *tokens);
-            (text, None, tokenizer)
-        }
-    };
-    let clip = config.model.clip(text, config.preprocess.shape)?;
-    let mut model = Model::init(ModelConfig::new(clip), Some(tokenizer), &device);
-    if let (Some(bert), Some(tower)) = (loaded, &mut model.clip.text) {
-        tower.set_encoder(bert);
-    }
-    model.config.preprocess = config.preprocess.clone();
-    model.config.prompts = config.prompts.clone();
-    model.config.report = config.train.report;
-    // Weights are drawn at first use unless asked for: here, where their stream was just started.
-    model.clip = model.clip.train().materialize();
-    Ok(model)
-}
-
-/// Refuses to encode a batch in parts where a quantizer's codes, which move while volumes are encoded, would give a volume
-/// another latent the second time.
-fn check_parts(config: &RunConfig, model: &ModelConfig) -> Result<()> {
-    match config.train.micro_batch {
-        Some(size) if size < config.train.batch && model.clip.image.quantizer.is_some() => {
-            Err(Error::RunField {
-                field: "train.micro_batch",
-                found: format!("{size} for a model with a vector quantizer"),
-                expected: "none: its codes move with every volume; leave the key out, or the quantizer",
-            })
-        }
-        _ => Ok(()),
-    }
+fn create_folder(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(|source| Error::Write {
+        path: folder.to_owned(),
+        source,
+    })
 }
 
 /// The pairs of a split; what is wrong with it is said.
@@ -344,8 +309,10 @@ struct Trainer<'a> {
     optimizer: AdamW,
     step: u64,
     device: Device,
-    metrics: MetricsFile,
+    /// Of the first worker.
+    metrics: Option<MetricsFile>,
     validation: Option<Validation>,
+    workers: Arc<dyn Communicator>,
 }
 
 impl Trainer<'_> {
@@ -364,6 +331,38 @@ impl Trainer<'_> {
         }
     }
 
+    /// Makes every worker go on from where the first one is.
+    fn start_alike(&mut self) -> Result<()> {
+        if self.workers.size() == 1 {
+            return Ok(());
+        }
+        let step = self.workers.broadcast(self.step.to_le_bytes().to_vec())?;
+        let step = step.try_into().expect("the bytes of a number of steps");
+        self.step = u64::from_le_bytes(step);
+        let moments = self
+            .workers
+            .broadcast(serialise(self.optimizer.moments())?)?;
+        let optimizer = self.config.train.optimizer.clone();
+        self.optimizer = AdamW::resume(
+            optimizer,
+            self.step,
+            deserialise(&moments, Path::new("the first worker"))?,
+        );
+        self.change_clip(|clip, workers| broadcast(clip, workers))
+    }
+
+    fn change_clip(
+        &mut self,
+        change: impl FnOnce(Clip, &dyn Communicator) -> Result<Clip>,
+    ) -> Result<()> {
+        let clip = self
+            .clip
+            .take()
+            .expect("the network is out only during a step");
+        self.clip = Some(change(clip, &*self.workers)?);
+        Ok(())
+    }
+
     fn run(
         &mut self,
         prepared: &Receiver<Result<Vec<f32>>>,
@@ -372,11 +371,13 @@ impl Trainer<'_> {
         save: &dyn Fn(&Self) -> Result<()>,
     ) -> Result<()> {
         while self.step < self.plan.steps {
-            let stopping = stop.load(Ordering::Relaxed);
+            let stopping = self.workers.any(stop.load(Ordering::Relaxed))?;
             if !stopping {
                 let mut report = self.take_step(prepared)?;
                 report.validation_loss = self.validation_loss()?;
-                self.metrics.append(&report)?;
+                if let Some(metrics) = &mut self.metrics {
+                    metrics.append(&report)?;
+                }
                 observer.step(&report);
             }
             if stopping
@@ -392,7 +393,8 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    /// Mean loss of the batches of the step at hand, and their mean gradients; `prepared` gives their parts.
+    /// Mean loss of the batches of the step at hand, and their mean gradients, of all workers; `prepared` gives the parts
+    /// of this one.
     fn loss_and_gradients(
         &self,
         prepared: &Receiver<Result<Vec<f32>>>,
@@ -402,33 +404,55 @@ impl Trainer<'_> {
         let mut loss_sum = 0.0;
         let batches = self.plan.batches(self.config, step, self.pairs);
         let count = batches.len();
-        for (batch, number) in batches.iter().zip(step * count as u64..) {
-            let loss = self.contrast.add_gradients(
-                self.clip(),
-                &mut PairBatch {
-                    pairs: batch.len(),
-                    texts: &self.tokenizer.encode_batch(&batch.texts)?,
-                    volumes: &mut |_| {
-                        let values = prepared
-                            .recv()
-                            .expect("every part that a step asks for is sent");
-                        Ok(self.volumes(values?, &self.device))
-                    },
-                    // Started anew for each batch, it is the same after a resume.
-                    dropout_seed: Random::new(self.config.seed, "dropout of step", number).bits(),
+        let over = self.config.train.contrast_over;
+        for (batch, number) in batches.into_iter().zip(step * count as u64..) {
+            let pairs = batch.len();
+            let batch = batch.of_worker(&*self.workers);
+            let (workers, weight): (&dyn Communicator, _) = match over {
+                ContrastOver::AllWorkers => (&*self.workers, 1.0),
+                ContrastOver::OwnWorker => (&Alone, batch.len() as f64 / pairs as f64),
+            };
+            let weight = weight / count as f64;
+            // Started anew for each batch, it is the same after a resume; workers draw each their own.
+            let number = number * self.workers.size() as u64 + self.workers.rank() as u64;
+            let texts = self.tokenizer.encode_batch(&batch.texts)?;
+            let mut batch = PairBatch {
+                pairs: batch.len(),
+                texts: &texts,
+                volumes: &mut |_| {
+                    let values = prepared
+                        .recv()
+                        .expect("every part that a step asks for is sent");
+                    Ok(self.volumes(values?, &self.device))
                 },
-                1.0 / count as f32,
-                &mut gradients,
-            )?;
+                dropout_seed: Random::new(self.config.seed, "dropout of step", number).bits(),
+                workers,
+            };
+            let mut add = || {
+                let (clip, weight) = (self.clip(), weight as f32);
+                self.contrast
+                    .add_gradients(clip, &mut batch, weight, &mut gradients)
+            };
+            let loss = match self.config.train.batch_norm {
+                BatchNormStatistics::Synchronized => with_shared_norms(&self.workers, add),
+                BatchNormStatistics::Batch | BatchNormStatistics::Frozen => add(),
+            }?;
+            loss_sum += weight * loss;
             if !loss.is_finite() {
-                return Err(Error::LossNotFinite {
-                    step: step + 1,
-                    loss,
-                });
+                break;
             }
-            loss_sum += loss;
         }
-        Ok((loss_sum / count as f64, gradients))
+        if over == ContrastOver::OwnWorker {
+            [loss_sum] = self.workers.sum([loss_sum])?;
+        }
+        if !loss_sum.is_finite() {
+            return Err(Error::LossNotFinite {
+                step: step + 1,
+                loss: loss_sum,
+            });
+        }
+        sum_gradients(self.clip(), &mut gradients, &*self.workers)?;
+        Ok((loss_sum, gradients))
     }
 
     fn take_step(&mut self, prepared: &Receiver<Result<Vec<f32>>>) -> Result<StepReport> {
@@ -458,6 +482,9 @@ impl Trainer<'_> {
             .take()
             .expect("the network is out only during a step");
         self.clip = Some(self.optimizer.step(clip, &gradients, rate));
+        if train.batch_norm == BatchNormStatistics::Batch {
+            self.change_clip(average_running)?;
+        }
         self.step += 1;
         let pairs = train.effective_batch() as f64;
         Ok(StepReport {
@@ -484,8 +511,12 @@ impl Trainer<'_> {
             return Ok(None);
         }
         let (clip, device) = (self.clip().valid(), self.device.clone().inner());
-        let (mut sum, mut count) = (0.0, 0);
-        for batch in validation.batches(self.config) {
+        let (mut sum, mut count) = (0.0, 0.0);
+        let batches = validation.batches(self.config);
+        for batch in batches
+            .skip(self.workers.rank())
+            .step_by(self.workers.size())
+        {
             sum += self.contrast.loss(
                 &clip,
                 &mut PairBatch {
@@ -496,11 +527,13 @@ impl Trainer<'_> {
                         Ok(self.volumes(values, &device))
                     },
                     dropout_seed: 0,
+                    workers: &Alone,
                 },
             )?;
-            count += 1;
+            count += 1.0;
         }
-        Ok(Some(sum / f64::from(count)))
+        let [sum, count] = self.workers.sum([sum, count])?;
+        Ok(Some(sum / count))
     }
 
     /// See [`ImageTower::spread_latents`](crate::models::ImageTower::spread_latents), from the first step's first batch.

@@ -22,6 +22,8 @@ mod pytorch;
 mod text;
 // Small runs on phantoms.
 mod training;
+// Runs that several workers share.
+mod workers;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

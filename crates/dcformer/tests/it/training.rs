@@ -1,6 +1,7 @@
 //! A small run learns from reports, and learns nothing from reports of other patients.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use burn::tensor::Device;
@@ -12,6 +13,7 @@ use dcformer::train::{
     DataConfig, ModelChoice, Observer, OptimizerConfig, Outcome, ReportText, RunConfig, RunOptions,
     Schedule, StepReport, TextChoice, TrainConfig, train,
 };
+use dcformer::workers::Alone;
 use dcformer_volume::ct_rate::{self, Split};
 use dcformer_volume::dataset::{DataSet, Problem};
 use dcformer_volume::geometry::Shape3;
@@ -19,7 +21,7 @@ use dcformer_volume::intensity::Window;
 use dcformer_volume::phantom::{DataSetConfig, PhantomConfig, write_ct_rate};
 use dcformer_volume::preprocess::{Fit, Intensity, Preprocess};
 
-struct Silent;
+pub(crate) struct Silent;
 
 impl Observer for Silent {
     fn problems(&self, problems: &[Problem], without_report: usize) {
@@ -32,7 +34,7 @@ impl Observer for Silent {
 }
 
 /// A manifest of a data set, each volume with the report of the one `shift` places further on.
-fn write_manifest(path: &Path, data: &DataSet, shift: usize) {
+pub(crate) fn write_manifest(path: &Path, data: &DataSet, shift: usize) {
     let mut table = String::from("volume,patient,report\n");
     let count = data.samples.len();
     for (index, sample) in data.samples.iter().enumerate() {
@@ -49,7 +51,7 @@ fn write_manifest(path: &Path, data: &DataSet, shift: usize) {
     std::fs::write(path, table).unwrap();
 }
 
-fn config(train: PathBuf) -> RunConfig {
+pub(crate) fn config(train: PathBuf) -> RunConfig {
     RunConfig {
         seed: 5,
         data: DataConfig::Manifest {
@@ -112,6 +114,7 @@ fn evaluate(config: &RunConfig, run: &Path, held_out: &DataSet) -> Evaluation {
         device: device.clone(),
         resume: false,
         stop: &stop,
+        workers: Arc::new(Alone),
     };
     let Outcome::Complete(model) = train(config, run, &options, &Silent).unwrap() else {
         panic!("nobody stopped the run")

@@ -15,6 +15,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use dcformer::compare::{Budget, Measured, Request, Subject, Trained, read_json, write_json};
 use dcformer::train::{Outcome, RunOptions, seconds_of_step};
+use dcformer::workers::Alone;
 
 use crate::args::Runtime;
 use crate::command::train::train_with_progress;
@@ -212,6 +214,7 @@ impl ComparePart {
             device: self.runtime.start()?,
             resume: true,
             stop,
+            workers: Arc::new(Alone),
         };
         let mut config = request.config;
         if let Budget::Minutes(minutes) = request.budget {

@@ -13,7 +13,7 @@ pub struct TrainConfig {
     pub epochs: usize,
     /// Steps of the whole run, in place of `epochs`; absent for as many as the epochs have.
     pub steps: Option<u64>,
-    /// Pairs that are contrasted with each other.
+    /// Pairs that are contrasted with each other, of all workers together.
     pub batch: usize,
     /// Volumes that are encoded together, at most; absent for the whole batch. The batch is contrasted as a whole all the
     /// same, with the memory of this many volumes: each is encoded twice, and read twice where `volume_memory_gb` has no
@@ -22,6 +22,8 @@ pub struct TrainConfig {
     /// Batches whose gradients are averaged before the weights move; each is contrasted within itself only. Cheaper than a
     /// large `batch` in parts, whose volumes are encoded twice; but a pair is told from `batch - 1` others, not from all.
     pub accumulate: usize,
+    /// Which pairs a pair is contrasted with where several workers share the run.
+    pub contrast_over: ContrastOver,
     /// Whose mean and variance the image encoder's batch norms use.
     pub batch_norm: BatchNormStatistics,
     /// AdamW.
@@ -52,7 +54,7 @@ pub struct TrainConfig {
     pub checkpoint_every_steps: Option<u64>,
     /// Newest checkpoints that are kept.
     pub keep_checkpoints: usize,
-    /// Preprocessed volumes of a split that are kept in memory, in GB; what does not fit is read again every epoch.
+    /// Preprocessed volumes of a split that each worker keeps in memory, in GB; what does not fit is read again every epoch.
     pub volume_memory_gb: f64,
 }
 
@@ -64,6 +66,7 @@ impl Default for TrainConfig {
             batch: 8,
             micro_batch: None,
             accumulate: 1,
+            contrast_over: ContrastOver::AllWorkers,
             batch_norm: BatchNormStatistics::Batch,
             optimizer: OptimizerConfig::default(),
             clip_gradient_norm: None,
@@ -95,6 +98,37 @@ impl TrainConfig {
         self.optimizer
             .learning_rate
             .unwrap_or(AUTHORS * self.effective_batch() as f64)
+    }
+
+    /// Refuses as many workers as the batch cannot be shared by.
+    ///
+    /// # Errors
+    /// [`Error::WorkerCount`].
+    pub fn check_workers(&self, workers: usize) -> Result<()> {
+        let (least, expected) = match self.contrast_over {
+            ContrastOver::AllWorkers => (1, "at least as many pairs as workers"),
+            ContrastOver::OwnWorker => (2, "at least two pairs a worker, to contrast them"),
+        };
+        if self.batch / workers < least {
+            return Err(Error::WorkerCount {
+                field: "train.batch",
+                found: self.batch.to_string(),
+                workers,
+                expected,
+            });
+        }
+        // All must meet in every norm, so all must encode equally many parts.
+        if self.batch_norm == BatchNormStatistics::Synchronized
+            && !self.batch.is_multiple_of(workers)
+        {
+            return Err(Error::WorkerCount {
+                field: "train.batch",
+                found: self.batch.to_string(),
+                workers,
+                expected: "a multiple of them, as `train.batch_norm` is synchronized",
+            });
+        }
+        Ok(())
     }
 
     pub(super) fn check(&self) -> Result<()> {
@@ -139,6 +173,16 @@ impl TrainConfig {
                 return wrong(field, 0, expected);
             }
         }
+        // A loss that is not finite would end the step of one worker while the others wait for it in a norm.
+        if self.batch_norm == BatchNormStatistics::Synchronized
+            && self.contrast_over == ContrastOver::OwnWorker
+        {
+            return wrong(
+                "train.batch_norm",
+                "synchronized, with `train.contrast_over` own_worker",
+                "batch or frozen, or a contrast over all_workers",
+            );
+        }
         if let Some(norm) = self.clip_gradient_norm
             && !(norm.is_finite() && norm > 0.0)
         {
@@ -177,14 +221,29 @@ fn wrong(field: &'static str, found: impl std::fmt::Display, expected: &'static 
     })
 }
 
+/// Which pairs a pair is contrasted with where several workers share a run. For one worker it is the batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ContrastOver {
+    /// The whole batch, of all workers: the loss and the gradients of one worker.
+    #[default]
+    AllWorkers,
+    /// The worker's own part of the batch, as the authors' code does: a pair is told from fewer others, and another number
+    /// of workers is another loss.
+    OwnWorker,
+}
+
 /// Whose mean and variance the image encoder's batch norms use in training.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BatchNormStatistics {
-    /// Those of the volumes that are encoded together: the whole batch, or a micro-batch of it. The running ones, which
-    /// inference uses, move with each.
+    /// Those of the volumes that are encoded together: the worker's part of the batch, or a micro-batch of it. The running
+    /// ones, which inference uses, move with each; those of several workers are averaged after every step.
     #[default]
     Batch,
+    /// Those of the volumes that all workers encode together, as if one worker had them: the gradients of the whole batch,
+    /// for several small messages a layer, forward and backward.
+    Synchronized,
     /// The running ones of the model that the run starts from, which stay as they are. A volume's latent then depends on
     /// no other volume, so that a batch in parts is exactly the batch.
     Frozen,
