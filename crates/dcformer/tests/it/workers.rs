@@ -20,26 +20,25 @@ use crate::training::{Silent, config, write_manifest};
 /// Losses of a run whose sums are rounded in another order, after a few steps of AdamW, relative to them.
 const TOLERANCE: f64 = 1e-4;
 
-/// A run of 6 steps of 4 pairs, with a checkpoint after every second.
+/// A run of 6 steps of 4 pairs, with a checkpoint after every second. It starts from a model: fresh weights come from one
+/// stream a process, which the tests beside this one draw from as well.
 fn small(folder: &Path, encoder: (&str, &str)) -> RunConfig {
     let phantoms = folder.join("phantoms");
     let manifest = folder.join("train.csv");
-    if !manifest.exists() {
-        let set = DataSetConfig {
-            phantom: PhantomConfig {
-                columns: 64,
-                slice_spacing_mm: vec![16.0],
-                ..PhantomConfig::default()
-            },
-            train_patients: 9,
-            valid_patients: 1,
-            ..DataSetConfig::default()
-        };
-        write_ct_rate(&phantoms, &set, |_| ()).unwrap();
-        let options = ct_rate::Options::default();
-        let data = ct_rate::read(&phantoms, Split::Train, &options).unwrap();
-        write_manifest(&manifest, &data, 0);
-    }
+    let set = DataSetConfig {
+        phantom: PhantomConfig {
+            columns: 64,
+            slice_spacing_mm: vec![16.0],
+            ..PhantomConfig::default()
+        },
+        train_patients: 9,
+        valid_patients: 1,
+        ..DataSetConfig::default()
+    };
+    write_ct_rate(&phantoms, &set, |_| ()).unwrap();
+    let options = ct_rate::Options::default();
+    let data = ct_rate::read(&phantoms, Split::Train, &options).unwrap();
+    write_manifest(&manifest, &data, 0);
     let mut config = config(manifest);
     config.model.encoder = encoder.0.to_owned();
     config.model.variant = encoder.1.to_owned();
@@ -58,6 +57,11 @@ fn small(folder: &Path, encoder: (&str, &str)) -> RunConfig {
     };
     config.train.optimizer.schedule = Schedule::Constant;
     config.train.optimizer.learning_rate = Some(1e-4);
+    let start = folder.join("start");
+    let mut first = config.clone();
+    first.train.steps = Some(1);
+    complete(1, &first, &start, false);
+    config.model.start = Some(start.join("model"));
     config
 }
 
