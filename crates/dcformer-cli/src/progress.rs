@@ -6,6 +6,7 @@
 
 use std::io::IsTerminal;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -13,9 +14,19 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// Time between plain lines.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Leaves messages other than errors to another process, which has the same to say.
+#[cfg(feature = "mpi")]
+pub(crate) fn be_quiet() {
+    QUIET.store(true, Ordering::Relaxed);
+}
+
 /// Says something beside the results.
 pub(crate) fn note(message: &str) {
-    eprintln!("{message}");
+    if !QUIET.load(Ordering::Relaxed) {
+        eprintln!("{message}");
+    }
 }
 
 /// Says why the program fails.
@@ -38,7 +49,8 @@ pub(crate) struct Progress {
 impl Progress {
     /// Work of `length` pieces of which `start` are done.
     pub(crate) fn new(what: &'static str, start: u64, length: u64) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
+        let shown = std::io::stderr().is_terminal() && !QUIET.load(Ordering::Relaxed);
+        let bar = shown.then(|| {
             let bar = ProgressBar::new(length).with_position(start);
             let style = "{prefix:12} {bar:30} {pos}/{len}  {elapsed} of about {duration}  {msg}";
             bar.set_style(ProgressStyle::with_template(style).expect("a valid template"));

@@ -12,19 +12,23 @@ pub(crate) fn on_workers(
     use anyhow::Context;
     use dcformer::workers::MpiWorker;
 
+    use crate::progress;
+
     let worker = MpiWorker::start()
         .context("MPI does not start, or was built for programs without threads")?;
     let worker = Arc::new(worker);
-    let result = part(Arc::<MpiWorker>::clone(&worker));
-    if worker.size() > 1
-        && let Err(error) = &result
-    {
-        let rank = worker.rank();
-        crate::progress::note(&format!("worker {rank} ends the run"));
-        crate::progress::error(error);
-        worker.abort();
+    let rank = worker.rank();
+    if rank > 0 {
+        progress::be_quiet();
     }
-    result
+    let result = part(Arc::<MpiWorker>::clone(&worker));
+    match result {
+        Err(error) if worker.size() > 1 => {
+            progress::error(&error.context(format!("worker {rank} ends the run")));
+            worker.abort();
+        }
+        alone_or_complete => alone_or_complete,
+    }
 }
 
 /// Carries out the run of the only worker. One of several, which this program cannot join, would train on its own and

@@ -57,23 +57,20 @@ impl Train {
         self.choose_encoder(&mut config)?;
         let device = self.runtime.start()?;
         on_workers(|workers| {
-            let is_first = workers.is_first();
             let options = RunOptions {
                 device,
                 resume: self.resume,
                 stop: stop_flag()?,
                 workers,
             };
-            let outcome = train_with_progress(&config, &self.out, &options)?;
-            if is_first {
-                note(&match outcome {
-                    Outcome::Complete(_) => {
-                        format!("the model is in {}", self.out.join("model").display())
-                    }
-                    Outcome::Stopped { step } => {
-                        format!("stopped after step {step}; go on with --resume")
-                    }
-                });
+            match train_with_progress(&config, &self.out, &options)? {
+                Outcome::Complete(_) => note(&format!(
+                    "the model is in {}",
+                    self.out.join("model").display()
+                )),
+                Outcome::Stopped { step } => {
+                    note(&format!("stopped after step {step}; go on with --resume"));
+                }
             }
             Ok(())
         })

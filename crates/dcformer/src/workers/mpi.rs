@@ -76,7 +76,8 @@ impl std::fmt::Debug for MpiWorker {
     }
 }
 
-// An error of MPI itself ends all processes: that is how it treats errors unless told otherwise.
+// An error of MPI itself ends all processes: that is how it treats errors unless told otherwise. Sums have the same bits on
+// all, as the standard requires of reductions that give all processes the result.
 impl Communicator for MpiWorker {
     fn rank(&self) -> usize {
         self.rank
@@ -114,10 +115,19 @@ impl Communicator for MpiWorker {
             "latents of a batch are below 2 GB, those of all workers"
         );
         let sizes = lengths.iter().map(|&length| length as usize);
-        let mut all = vec![0; sizes.clone().sum()];
-        let mut parts = PartitionMut::new(&mut all[..], &lengths[..], &starts[..]);
-        world.all_gather_varcount_into(bytes, &mut parts);
-        let mut rest = all.as_slice();
+        // Bytes that are never sent: where there are none, Rust's address of them is the number 1, and Open MPI takes that
+        // for `MPI_IN_PLACE`.
+        let nothing = [0];
+        let own = if bytes.is_empty() {
+            &nothing[..0]
+        } else {
+            bytes
+        };
+        let total: usize = sizes.clone().sum();
+        let mut all = vec![0; total + nothing.len()];
+        let mut parts = PartitionMut::new(&mut all[..total], &lengths[..], &starts[..]);
+        world.all_gather_varcount_into(own, &mut parts);
+        let mut rest = &all[..total];
         let parts = sizes.map(|size| {
             let (part, others) = rest.split_at(size);
             rest = others;

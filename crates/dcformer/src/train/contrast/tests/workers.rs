@@ -210,4 +210,8 @@ fn a_process_has_the_gradients_of_one() {
         [7]
     );
     assert_eq!(workers.sum([workers.rank() as f64]).unwrap(), [1.0]);
+    // Of nothing too.
+    let own = vec![7; workers.rank()];
+    assert_eq!(workers.all_gather(&own).unwrap(), [vec![], vec![7]]);
+    workers.wait_for_all().unwrap();
 }
