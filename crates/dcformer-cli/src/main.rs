@@ -7,6 +7,7 @@ mod args;
 mod command;
 mod cost;
 mod interrupt;
+mod model;
 mod output;
 mod progress;
 mod recipe;

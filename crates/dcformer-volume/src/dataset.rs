@@ -50,6 +50,41 @@ impl Sample {
     pub fn is_labelled(&self) -> bool {
         self.labels.iter().any(Option::is_some)
     }
+
+    /// Whether there is a text to learn from or to look for.
+    pub fn has_report(&self) -> bool {
+        let report = self.report.as_deref().unwrap_or_default();
+        !report.trim().is_empty()
+    }
+
+    /// The examination that the volume is a reconstruction of: of a name in CT-RATE's form what comes before the number of the
+    /// reconstruction, of any other the name itself.
+    ///
+    /// ```
+    /// # use dcformer_volume::dataset::{Sample, ScanMetadata};
+    /// # let sample = |name: &str, patient: &str| Sample {
+    /// #     name: name.into(), patient: patient.into(), path: name.into(), report: None, labels: vec![],
+    /// #     metadata: ScanMetadata::default(),
+    /// # };
+    /// assert_eq!(sample("train_1_a_2.nii.gz", "train_1").study(), "train_1_a");
+    /// assert_eq!(sample("scans/1_a_2.nii.gz", "p1").study(), "scans/1_a_2.nii.gz");
+    /// ```
+    pub fn study(&self) -> &str {
+        let of_patient = |name: &str| {
+            let rest = name.strip_prefix(&self.patient)?.strip_prefix('_')?;
+            let (scan, reconstruction) = rest.split_once('_')?;
+            let (number, _) = reconstruction
+                .split_once('.')
+                .unwrap_or((reconstruction, ""));
+            let is_scan = !scan.is_empty() && scan.bytes().all(|byte| byte.is_ascii_lowercase());
+            let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+            (is_scan && is_number).then(|| name.len() - reconstruction.len() - 1)
+        };
+        match of_patient(&self.name) {
+            Some(end) => &self.name[..end],
+            None => &self.name,
+        }
+    }
 }
 
 /// Facts about a scan from outside its file; `None` where the table says nothing.
@@ -59,6 +94,17 @@ pub struct ScanMetadata {
     pub rescale: Option<crate::volume::Rescale>,
     /// Millimetres between voxel centres along the storage axes `i, j, k`.
     pub spacing_mm: Option<[f64; 3]>,
+}
+
+impl ScanMetadata {
+    /// The same, and what `other` says where this says nothing.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            rescale: self.rescale.or(other.rescale),
+            spacing_mm: self.spacing_mm.or(other.spacing_mm),
+        }
+    }
 }
 
 /// Samples of one split, the names of their labels, and what did not fit together.

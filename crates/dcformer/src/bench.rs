@@ -1,4 +1,4 @@
-//! Work to be timed: one volume through an encoder, one step of training, the prompts of a model, a detection.
+//! Work to be timed: one volume through an encoder, one step of training, the prompts of a model, a detection, a search.
 
 use std::path::Path;
 use std::time::Instant;
@@ -7,6 +7,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor};
 use dcformer_volume::dataset::ScanMetadata;
 use dcformer_volume::scan::ScanOptions;
+use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::checkpoint::Model;
@@ -14,6 +15,8 @@ use crate::complexity::Shape3;
 use crate::detect::{Detector, batch_of_one};
 use crate::error::Result;
 use crate::models::{Encoder as _, ImageEncoder, ImageEncoderConfig, Statistics};
+use crate::random::Random;
+use crate::search::{Hit, LatentIndex};
 use crate::train::{AdamW, OptimizerConfig, ParameterGradients};
 
 /// The instruction set that the kernels use here.
@@ -68,6 +71,48 @@ impl Encoder {
                 .into_data(),
         );
     }
+}
+
+/// Random latents to search, and queries.
+#[derive(Debug)]
+pub struct Search {
+    index: LatentIndex,
+    random: Random,
+}
+
+impl Search {
+    /// As many directions, all equally likely, each of a study of its own.
+    ///
+    /// # Panics
+    /// If there are more than 2^32 rows, or `width` is 0.
+    pub fn new(rows: usize, width: usize, seed: u64) -> Self {
+        let studies = u32::try_from(rows).expect("rows can be numbered");
+        let mut latents = vec![0.0; rows * width];
+        latents
+            .par_chunks_mut(width)
+            .enumerate()
+            .for_each(|(row, latent)| {
+                let mut random = Random::new(seed, "latent to search", row as u64);
+                latent.copy_from_slice(&direction(width, &mut random));
+            });
+        Self {
+            index: LatentIndex::new(latents, width, (0..studies).collect()),
+            random: Random::new(seed, "query", 0),
+        }
+    }
+
+    /// Finds the most similar rows of another query each time.
+    pub fn run(&mut self, count: usize) -> Vec<Hit> {
+        let query = direction(self.index.width(), &mut self.random);
+        self.index.search(&query, count)
+    }
+}
+
+/// A row of unit length.
+fn direction(width: usize, random: &mut Random) -> Vec<f32> {
+    let row: Vec<f64> = (0..width).map(|_| random.normal()).collect();
+    let length = row.iter().map(|value| value * value).sum::<f64>().sqrt();
+    row.iter().map(|value| (value / length) as f32).collect()
 }
 
 /// The prompts of a model, encoded as detection does once at its start.

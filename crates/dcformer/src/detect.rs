@@ -172,22 +172,15 @@ impl Detector {
         samples: &[Sample],
         mut take: impl FnMut(Tensor<2>),
     ) -> Result<()> {
-        /// Scans read at once: two a core on most machines, a gigabyte at full size.
-        const BATCH: usize = 8;
-        for samples in samples.chunks(BATCH) {
-            let read = |sample: &Sample| {
-                self.preprocess
-                    .run_file(&sample.path, &sample.metadata, &ScanOptions::default())
-            };
-            let inputs = samples
-                .par_iter()
-                .map(read)
-                .collect::<Result<Vec<_>, _>>()?;
-            for ModelInput { shape, values, .. } in inputs {
-                take(self.encode(values, batch_of_one(shape))?);
-            }
-        }
-        Ok(())
+        let read = |sample: &Sample| {
+            self.preprocess
+                .run_file(&sample.path, &sample.metadata, &ScanOptions::default())
+        };
+        read_in_turn(samples, read, |_, input| {
+            let ModelInput { shape, values, .. } = input?;
+            take(self.encode(values, batch_of_one(shape))?);
+            Ok(())
+        })
     }
 
     /// Findings in a scan on disk, and what was decided on the way.
@@ -219,6 +212,26 @@ impl Detector {
         };
         self.names.iter().zip(probabilities).map(finding).collect()
     }
+}
+
+/// Reads items on all threads, a few at a time, and hands them to `take` in order.
+///
+/// # Errors
+/// That of `take`.
+pub(crate) fn read_in_turn<I: Sync, T: Send>(
+    items: &[I],
+    read: impl Fn(&I) -> T + Sync,
+    mut take: impl FnMut(&I, T) -> Result<()>,
+) -> Result<()> {
+    /// Volumes in memory at once: two gigabytes at full size.
+    const BATCH: usize = 8;
+    for items in items.chunks(BATCH) {
+        let inputs: Vec<T> = items.par_iter().map(&read).collect();
+        for (item, input) in items.iter().zip(inputs) {
+            take(item, input)?;
+        }
+    }
+    Ok(())
 }
 
 /// The shape of a batch of one volume of one channel.

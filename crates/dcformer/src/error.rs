@@ -357,6 +357,82 @@ pub enum Error {
         loss: f64,
     },
 
+    /// A file is no Parquet file, or a damaged one.
+    #[error("{}: not a readable Parquet file; copy it again, or make it again with `dcformer embed --data`", path.display())]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// What the library says.
+        source: parquet::errors::ParquetError,
+    },
+
+    /// A Parquet file is no file of latents.
+    #[error("{}: not a file of latents: {found}; make one with `dcformer embed --data`", path.display())]
+    NotLatents {
+        /// The file.
+        path: PathBuf,
+        /// What is not as it should be.
+        found: String,
+    },
+
+    /// A file of latents says what cannot be.
+    #[error("{}: {found}; the file is damaged, copy it again, or make it again with `dcformer embed --data`", path.display())]
+    LatentsDamaged {
+        /// The file.
+        path: PathBuf,
+        /// What and where.
+        found: String,
+    },
+
+    /// Latents of one model are no latents of another.
+    #[error(
+        "{}: made by the model whose weights have the SHA-256 {found}, but that of {} is {expected}; name the model that made \
+         it, or embed the data set again with this one",
+        path.display(), model.display()
+    )]
+    OtherModel {
+        /// The file of latents.
+        path: PathBuf,
+        /// The model's folder.
+        model: PathBuf,
+        /// The hash in the file.
+        found: String,
+        /// The hash of the model.
+        expected: String,
+    },
+
+    /// Scans of latents were made to other volumes than the model's.
+    #[error(
+        "{}: its scans were preprocessed otherwise than the model's config.json says now; embed the data set again",
+        path.display()
+    )]
+    OtherPreprocess {
+        /// The file of latents.
+        path: PathBuf,
+    },
+
+    /// A latent has another length than those that it is compared with.
+    #[error("{}: its latents have {found} numbers, the model's {expected}", path.display())]
+    LatentWidth {
+        /// The file of latents.
+        path: PathBuf,
+        /// Numbers in the file.
+        found: usize,
+        /// Numbers of the model.
+        expected: usize,
+    },
+
+    /// No volume could be embedded.
+    #[error("not one of {volumes} volumes could be embedded, so nothing is written")]
+    NothingEmbedded {
+        /// Volumes that were tried.
+        volumes: usize,
+    },
+
+    /// The work was stopped.
+    #[error("stopped before the last volume, so nothing is written")]
+    Stopped,
+
     /// A scan or a data set could not be read.
     #[error(transparent)]
     Volume(#[from] dcformer_volume::Error),

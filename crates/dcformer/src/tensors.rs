@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use burn::tensor::Tensor;
 use safetensors::{Dtype, SafeTensors};
 
 use crate::checkpoint::{OwnedTensor, Weights, write_safetensors};
@@ -18,6 +19,28 @@ pub struct Values {
     pub shape: Vec<usize>,
     /// As many as the shape says.
     pub values: Vec<f32>,
+}
+
+/// Whether a latent has length 1, and so no number that is none.
+pub(crate) fn is_unit(latent: &[f32]) -> bool {
+    /// How far from 1 the length may be: 512 squares of single precision, added, err by less than 1e-4.
+    const LENGTH_TOLERANCE: f32 = 1e-3;
+    let squares = latent.iter().map(|value| value * value).sum::<f32>();
+    // A length that is NaN or infinite is not near 1.
+    (squares.sqrt() - 1.0).abs() < LENGTH_TOLERANCE
+}
+
+/// Rows of a matrix of latents, `[texts or volumes][latent]`.
+pub(crate) fn rows(latents: Tensor<2>) -> Vec<Vec<f32>> {
+    let [_, width] = latents.dims();
+    let values: Vec<f32> = latents
+        .into_data()
+        .try_to_vec()
+        .expect("latents are single precision");
+    values
+        .chunks_exact(width.max(1))
+        .map(<[f32]>::to_vec)
+        .collect()
 }
 
 /// Volumes that are ready for a network: `volume` or `input` of a `.safetensors` file, `[batch, 1, depth, height, width]`

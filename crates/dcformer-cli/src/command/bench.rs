@@ -3,13 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use clap::{Args, Subcommand};
-use dcformer::Device;
 use dcformer::bench::{
-    DetectionTimes, Encoder, PromptSource, TrainStep, detect, encode_prompts, simd_level,
+    DetectionTimes, Encoder, PromptSource, Search, TrainStep, detect, encode_prompts, simd_level,
 };
-use dcformer::checkpoint::Model;
 use dcformer::models::{ImageEncoderConfig, preset};
 use dcformer_volume::dataset::ScanMetadata;
 use dcformer_volume::preprocess::Preprocess;
@@ -18,12 +16,13 @@ use serde::Serialize;
 
 use crate::args::{Format, List, Runtime};
 use crate::cost::peak_rss_mb;
+use crate::model;
 use crate::output;
 
 /// Runs that are not timed: buffers are allocated, files come into the cache.
 const WARM_UP: usize = 1;
 
-/// Time an encoder, a training step or a detection on this machine
+/// Time an encoder, a training step, a detection or a search on this machine
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
         dcformer bench encoder --variant nano --shape 256,512,512 --runs 5 --json\n  \
@@ -83,6 +82,24 @@ enum What {
         /// Encode the prompts in every run, in place of taking the latents that the model's folder keeps
         #[arg(long)]
         encode_prompts: bool,
+        #[command(flatten)]
+        measure: Measure,
+    },
+    /// The most similar of random latents, by looking at all of them
+    #[command(after_help = "Example:\n  dcformer bench search --rows 50000 --runs 50 --json")]
+    Search {
+        /// Latents to look at
+        #[arg(long, value_name = "N", default_value_t = 50_000)]
+        rows: usize,
+        /// Numbers of a latent
+        #[arg(long, value_name = "N", default_value_t = 512)]
+        width: usize,
+        /// How many to find
+        #[arg(long, value_name = "K", default_value_t = 10)]
+        top: usize,
+        /// Seed of the latents
+        #[arg(long, value_name = "SEED", default_value_t = 0)]
+        seed: u64,
         #[command(flatten)]
         measure: Measure,
     },
@@ -147,7 +164,7 @@ impl Bench {
                 let (shape, seed) = (settings.shape.into(), settings.seed);
                 let encoder = match model {
                     Some(folder) => {
-                        Encoder::of_model(&load(&folder, &device)?, shape, seed, &device)?
+                        Encoder::of_model(&model::load(&folder, &device)?, shape, seed, &device)?
                     }
                     None => Encoder::new(&settings.encoder()?, shape, seed, &device)?,
                 };
@@ -158,7 +175,7 @@ impl Bench {
             }
             What::Prompts { model, measure } => {
                 let device = measure.runtime.start()?;
-                let model = load(&model, &device)?;
+                let model = model::load(&model, &device)?;
                 measure.report(|| Ok(encode_prompts(&model, &device)?))
             }
             What::Detect {
@@ -173,6 +190,22 @@ impl Bench {
                     PromptSource::Kept
                 };
                 measure.report_detection(&model, &scan, prompts)
+            }
+            What::Search {
+                rows,
+                width,
+                top,
+                seed,
+                measure,
+            } => {
+                ensure!(rows > 0, "--rows is 0, expected at least 1");
+                ensure!(width > 0, "--width is 0, expected at least 1");
+                measure.runtime.start()?;
+                let mut search = Search::new(rows, width, seed);
+                measure.report(|| {
+                    search.run(top);
+                    Ok(())
+                })
             }
             What::Preprocess { scan, measure } => {
                 measure.runtime.start()?;
@@ -205,11 +238,6 @@ impl Settings {
     fn encoder(&self) -> anyhow::Result<ImageEncoderConfig> {
         Ok(preset(&self.model_name, self.variant.as_deref())?.config)
     }
-}
-
-fn load(folder: &Path, device: &Device) -> anyhow::Result<Model> {
-    Model::load(folder, device)
-        .with_context(|| format!("cannot load the model in {}", folder.display()))
 }
 
 impl Measure {

@@ -7,12 +7,14 @@ use anyhow::Context;
 use clap::Args;
 use dcformer::checkpoint::Model;
 use dcformer::detect::Detector;
+use dcformer::embed::ReportEmbedder;
+use dcformer::evaluate::retrieval::{Candidates, Retrieval};
 use dcformer::evaluate::{Bootstrap, Threshold};
 use dcformer::report::{Facts, Report, Timing};
 use dcformer::train::{Outcome, RunConfig, RunOptions};
 
 use crate::args::Runtime;
-use crate::command::evaluate::{Scored, print_table, read_data};
+use crate::command::evaluate::{Scored, print_retrieval, print_table, read_data};
 use crate::command::phantom::draw;
 use crate::command::train::train_with_progress;
 use crate::interrupt::stop_flag;
@@ -74,12 +76,22 @@ impl Demo {
 
         note("3 of 4: asking about patients that the model never saw");
         let detector = Detector::new(&model, &device)?;
+        let reports = ReportEmbedder::new(&model)?;
         let data = read_data(&phantoms)?;
-        let scored = timings.measure("Detect in held-out patients", || {
-            Scored::new(&detector, &data)
+        let scored = timings.measure("Detect and retrieve in held-out patients", || {
+            Scored::new(
+                &detector,
+                &data,
+                Some((&reports, Candidates::OtherPatients)),
+            )
         })?;
         let evaluation = scored.evaluate(Threshold::Half, Bootstrap::default())?;
+        let retrieval = scored.retrieval(Bootstrap::default())?;
         print_table(&evaluation)?;
+        if let Some(retrieval) = &retrieval {
+            print_retrieval(retrieval)?;
+            output::text(&found_by_report(retrieval))?;
+        }
 
         note("4 of 4: writing the report");
         let path = self.out.join("report.html");
@@ -97,6 +109,7 @@ impl Demo {
             cases: cases(&scored, &evaluation, &model.config.preprocess)?,
             training: training_curve(&run.join("metrics.jsonl"))?,
             evaluation: Some(evaluation),
+            retrieval,
             timings: timings.rows.clone(),
             configuration: config.to_toml(),
             limits: vec![
@@ -111,6 +124,23 @@ impl Demo {
         }
         output::text(&next_steps(&path, &run.join("model"), &phantoms))
     }
+}
+
+/// How often a report finds its volume among the first ten, beside a guess.
+fn found_by_report(retrieval: &Retrieval) -> String {
+    const K: usize = 10;
+    let recalls = retrieval.text_to_volume.iter();
+    let recall = recalls
+        .filter(|recall| recall.k == K)
+        .find_map(|recall| recall.value);
+    recall.map_or(String::new(), |recall| {
+        format!(
+            "\na report finds its volume among the {K} most similar of {} in {:.0} % of cases, {:.1} times as often as a guess\n",
+            retrieval.pairs,
+            100.0 * recall,
+            recall / retrieval.chance(K)
+        )
+    })
 }
 
 fn facts(model: &Model, config: &RunConfig) -> Vec<Facts> {

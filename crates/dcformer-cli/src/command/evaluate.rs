@@ -1,19 +1,27 @@
 //! `dcformer evaluate`: how well does a model detect abnormalities in labelled scans?
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
+use anyhow::ensure;
 use clap::{Args, ValueEnum};
+use dcformer::Device;
+use dcformer::answers::Answers;
 use dcformer::detect::{Detector, LabelledScans};
-use dcformer::evaluate::{Bootstrap, Evaluation, Predictions, Threshold};
+use dcformer::embed::ReportEmbedder;
+use dcformer::evaluate::retrieval::{Candidates, Recall, Retrieval, RetrievalAnswers};
+use dcformer::evaluate::{Bootstrap, Evaluation, Interval, Predictions, Threshold};
 use dcformer::report::Report;
 use dcformer_volume::cache;
 use dcformer_volume::ct_rate::{self, Split};
 use dcformer_volume::dataset::{DataSet, Sample};
 use dcformer_volume::manifest;
+use serde::Serialize;
 
 use crate::args::{Format, Runtime};
 use crate::command::detect::open_detector;
 use crate::command::train::say_problems;
+use crate::model;
 use crate::output::{self, Align};
 use crate::progress::{Progress, note};
 use crate::summary::cases;
@@ -22,6 +30,7 @@ use crate::summary::cases;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     dcformer evaluate --model demo/run/model --data demo/phantoms --json\n  \
+    dcformer evaluate --model demo/run/model --data demo/phantoms --retrieval\n  \
     dcformer evaluate --model MODEL --data labelled.csv --report report.html")]
 pub(crate) struct Evaluate {
     /// Folder of the model
@@ -39,6 +48,12 @@ pub(crate) struct Evaluate {
     /// Seed of the resamples
     #[arg(long, value_name = "SEED", default_value_t = Bootstrap::default().seed)]
     seed: u64,
+    /// Also look for volumes by their reports, for reports by volumes, and for volumes by volumes (SPEC section 8)
+    #[arg(long)]
+    retrieval: bool,
+    /// Which volumes a volume may find; `all` lets it find itself, as CT-CLIP does, so it is optimistic
+    #[arg(long, value_enum, default_value_t = CandidateChoice::OtherPatients, requires = "retrieval")]
+    candidates: CandidateChoice,
     /// Also write a report as one HTML file
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -64,18 +79,39 @@ impl ThresholdChoice {
     }
 }
 
+/// Which volumes a volume may find.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum CandidateChoice {
+    OtherPatients,
+    All,
+}
+
+/// What is printed as JSON.
+#[derive(Serialize)]
+struct Evaluated<'a> {
+    #[serde(flatten)]
+    evaluation: &'a Evaluation,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retrieval: Option<&'a Retrieval>,
+}
+
 impl Evaluate {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let device = self.runtime.start()?;
         let data = read_data(&self.data)?;
         say_problems(&data.problems);
-        let detector = open_detector(&self.model, &device)?;
-        let scored = Scored::new(&detector, &data)?;
+        let (detector, scored) = self.score(&data, &device)?;
         let bootstrap = Bootstrap {
             resamples: self.resamples,
             seed: self.seed,
         };
         let evaluation = scored.evaluate(self.threshold.threshold(), bootstrap)?;
+        let retrieval = scored.retrieval(bootstrap)?;
+        ensure!(
+            retrieval.is_some() || !self.retrieval,
+            "--retrieval needs at least two volumes with a report, found fewer in {}",
+            self.data.display()
+        );
         if let Some(path) = &self.report {
             let report = Report {
                 title: format!("{} on {}", self.model.display(), self.data.display()),
@@ -86,15 +122,40 @@ impl Evaluate {
                 command: "dcformer evaluate".to_owned(),
                 cases: cases(&scored, &evaluation, detector.preprocess())?,
                 evaluation: Some(evaluation.clone()),
+                retrieval: retrieval.clone(),
                 ..Report::default()
             };
             report.write(path)?;
         }
         if self.format.json {
-            output::json(&evaluation)
-        } else {
-            print_table(&evaluation)
+            return output::json(&Evaluated {
+                evaluation: &evaluation,
+                retrieval: retrieval.as_ref(),
+            });
         }
+        print_table(&evaluation)?;
+        match &retrieval {
+            Some(retrieval) => print_retrieval(retrieval),
+            None => Ok(()),
+        }
+    }
+
+    /// Retrieval needs the text encoder, detection alone does not where the prompts' latents are kept.
+    fn score(&self, data: &DataSet, device: &Device) -> anyhow::Result<(Detector, Scored)> {
+        if !self.retrieval {
+            let detector = open_detector(&self.model, device)?;
+            let scored = Scored::new(&detector, data, None)?;
+            return Ok((detector, scored));
+        }
+        let model = model::load(&self.model, device)?;
+        let detector = Detector::new(&model, device)?;
+        let reports = ReportEmbedder::new(&model)?;
+        let candidates = match self.candidates {
+            CandidateChoice::OtherPatients => Candidates::OtherPatients,
+            CandidateChoice::All => Candidates::All,
+        };
+        let scored = Scored::new(&detector, data, Some((&reports, candidates)))?;
+        Ok((detector, scored))
     }
 }
 
@@ -120,28 +181,49 @@ pub(crate) struct Scored {
     pub(crate) scores: Vec<Vec<f32>>,
     /// `[samples][names]`
     pub(crate) labels: Vec<Vec<Option<bool>>>,
+    /// What it found, if it was asked to look for something.
+    found: Option<RetrievalAnswers>,
 }
 
 impl Scored {
-    /// Asks the model about every labelled scan of a data set.
-    pub(crate) fn new(detector: &Detector, data: &DataSet) -> anyhow::Result<Self> {
+    /// Asks the model about every labelled scan of a data set, and with `retrieval` looks for what belongs together.
+    pub(crate) fn new(
+        detector: &Detector,
+        data: &DataSet,
+        retrieval: Option<(&ReportEmbedder, Candidates)>,
+    ) -> anyhow::Result<Self> {
         let scans = LabelledScans::new(detector.names(), data)?;
-        let progress = Progress::new("detecting", 0, scans.samples.len() as u64);
-        let scores = detector.score(&scans.samples, &|done| progress.set(done as u64, ""))?;
-        progress.finish();
-        let scores = scores.iter().map(|scores| scans.select(scores)).collect();
-        let LabelledScans {
-            samples,
-            names,
-            labels,
-            ..
-        } = scans;
-        Ok(Self {
-            samples,
+        let progress = OnceLock::new();
+        let answers = Answers::new(detector, data, retrieval, &|done, volumes| {
+            progress
+                .get_or_init(|| Progress::new("detecting", 0, volumes as u64))
+                .set(done as u64, "");
+        })?;
+        if let Some(progress) = progress.get() {
+            progress.finish();
+        }
+        let Answers {
             names,
             scores,
             labels,
+            retrieval,
+            ..
+        } = answers;
+        Ok(Self {
+            samples: scans.samples,
+            names,
+            scores,
+            labels,
+            found: retrieval,
         })
+    }
+
+    /// Measures what was found.
+    pub(crate) fn retrieval(&self, bootstrap: Bootstrap) -> anyhow::Result<Option<Retrieval>> {
+        let found = self.found.as_ref();
+        Ok(found
+            .map(|found| Retrieval::new(found, bootstrap))
+            .transpose()?)
     }
 
     /// Scores and labels side by side.
@@ -174,14 +256,55 @@ impl Scored {
     }
 }
 
+fn number(value: Option<f64>) -> String {
+    value.map_or("-".to_owned(), |value| format!("{value:.3}"))
+}
+
+fn interval(value: Option<Interval>) -> String {
+    value.map_or(String::new(), |value| {
+        format!("{:.3}-{:.3}", value.low, value.high)
+    })
+}
+
+/// Prints the numbers of SPEC section 8.
+pub(crate) fn print_retrieval(retrieval: &Retrieval) -> anyhow::Result<()> {
+    let recalls = |name: &str, recalls: &[Recall]| {
+        let row = |recall: &Recall| {
+            vec![
+                name.to_owned(),
+                format!("recall@{}", recall.k),
+                number(recall.value),
+                interval(recall.interval),
+                format!("{:.3}", retrieval.chance(recall.k)),
+            ]
+        };
+        recalls.iter().map(row).collect::<Vec<_>>()
+    };
+    let agreements = retrieval.volume_to_volume.iter().map(|agreement| {
+        vec![
+            "volume to volume".to_owned(),
+            format!("labels@{}", agreement.k),
+            number(Some(agreement.value)),
+            interval(agreement.interval),
+            String::new(),
+        ]
+    });
+    let mut rows = recalls("text to volume", &retrieval.text_to_volume);
+    rows.extend(recalls("volume to text", &retrieval.volume_to_text));
+    rows.extend(agreements);
+    let headings = [
+        ("retrieval", Align::Left),
+        ("", Align::Left),
+        ("value", Align::Right),
+        ("95 %", Align::Left),
+        ("a guess", Align::Right),
+    ];
+    output::text("\n")?;
+    output::table(&headings, &rows)
+}
+
 /// Prints the numbers of SPEC section 7.
 pub(crate) fn print_table(evaluation: &Evaluation) -> anyhow::Result<()> {
-    let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.3}"));
-    let interval = |value: Option<dcformer::evaluate::Interval>| {
-        value.map_or(String::new(), |value| {
-            format!("{:.3}-{:.3}", value.low, value.high)
-        })
-    };
     let (metrics, intervals) = (&evaluation.metrics, &evaluation.intervals);
     let rows: Vec<Vec<String>> = evaluation
         .support

@@ -13,6 +13,7 @@ mod metrics;
 mod phantom;
 mod prepare;
 mod preprocess;
+mod search;
 mod train;
 
 use std::time::Instant;
@@ -30,6 +31,7 @@ pub(crate) enum Command {
     Evaluate(evaluate::Evaluate),
     Compare(compare::Compare),
     Embed(embed::Embed),
+    Search(search::Search),
     Prepare(prepare::Prepare),
     Preprocess(preprocess::Preprocess),
     Phantom(phantom::Phantom),
@@ -54,6 +56,7 @@ impl Command {
                 | Self::Train(_)
                 | Self::Evaluate(_)
                 | Self::Embed(_)
+                | Self::Search(_)
                 | Self::Prepare(_)
                 | Self::Preprocess(_)
         );
@@ -73,6 +76,7 @@ impl Command {
             Self::Compare(command) => command.run(),
             Self::ComparePart(command) => command.run(),
             Self::Embed(command) => command.run(),
+            Self::Search(command) => command.run(),
             Self::Prepare(command) => command.run(),
             Self::Preprocess(command) => command.run(),
             Self::Phantom(command) => command.run(),

@@ -1,6 +1,7 @@
 //! `dcformer prepare`: a data set to a cache of preprocessed volumes.
 
 use std::collections::BTreeMap;
+use std::fmt::{self, Display};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -9,7 +10,7 @@ use anyhow::{Context, ensure};
 use clap::Args;
 use dcformer::checkpoint::ModelConfig;
 use dcformer::train::RunConfig;
-use dcformer_volume::cache::{self, Job, Listing, Progress as Done, Settings};
+use dcformer_volume::cache::{self, Job, Listing, Progress as Done, Quarantined, Settings};
 use dcformer_volume::ct_rate;
 use dcformer_volume::preprocess::Preprocess;
 use serde::Serialize;
@@ -73,6 +74,35 @@ impl FromStr for Shard {
     }
 }
 
+/// Volumes that came to nothing, counted by the reason.
+#[derive(Debug, Default, Serialize)]
+#[serde(transparent)]
+pub(crate) struct Quarantine(BTreeMap<String, usize>);
+
+impl Quarantine {
+    pub(crate) fn of(volumes: &[Quarantined]) -> Self {
+        let mut counts = BTreeMap::new();
+        for volume in volumes {
+            *counts.entry(volume.reason.clone()).or_default() += 1;
+        }
+        Self(counts)
+    }
+}
+
+/// "3 (1 x damaged file, 2 x not a scan)", or "0".
+impl Display for Quarantine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.values().sum::<usize>())?;
+        let reasons = self.0.iter();
+        let reasons = reasons.map(|(reason, count)| format!("{count} x {reason}"));
+        let reasons: Vec<String> = reasons.collect();
+        if reasons.is_empty() {
+            return Ok(());
+        }
+        write!(f, " ({})", reasons.join(", "))
+    }
+}
+
 /// What is printed in the end.
 #[derive(Debug, Serialize)]
 struct Report {
@@ -81,7 +111,7 @@ struct Report {
     /// Volumes that were there already.
     already: usize,
     /// Volumes that could not be made, by the reason.
-    quarantined: BTreeMap<String, usize>,
+    quarantined: Quarantine,
     /// Volumes still to be made, by other shards or after a stop.
     left: usize,
 }
@@ -160,14 +190,10 @@ fn prepare(listings: &[Listing], cache: &Path, job: &Job<'_>) -> anyhow::Result<
     if let Some(bar) = bar.get() {
         bar.finish();
     }
-    let mut quarantined = BTreeMap::new();
-    for bad in summary.quarantined {
-        *quarantined.entry(bad.reason).or_default() += 1;
-    }
     Ok(Report {
         prepared: summary.prepared,
         already: summary.already,
-        quarantined,
+        quarantined: Quarantine::of(&summary.quarantined),
         left: summary.left,
     })
 }
@@ -180,16 +206,8 @@ impl Report {
             quarantined,
             left,
         } = self;
-        let mut text = format!("prepared {prepared}, already there {already}");
-        let bad: usize = quarantined.values().sum();
-        text += &format!(", in quarantine {bad}");
-        let reasons = quarantined
-            .iter()
-            .map(|(reason, count)| format!("{count} x {reason}"));
-        let reasons: Vec<String> = reasons.collect();
-        if bad > 0 {
-            text += &format!(" ({})", reasons.join(", "));
-        }
+        let mut text =
+            format!("prepared {prepared}, already there {already}, in quarantine {quarantined}");
         if *left == 0 {
             text += &format!(
                 "\nthe cache is complete: {}\n",

@@ -2,13 +2,14 @@
 
 use super::{dcformer, succeed};
 
-const VERBS: [&str; 15] = [
+const VERBS: [&str; 16] = [
     "demo",
     "detect",
     "train",
     "evaluate",
     "compare",
     "embed",
+    "search",
     "prepare",
     "preprocess",
     "phantom",

@@ -23,6 +23,8 @@ mod prepare;
 mod pytorch;
 // From a scan to an answer.
 mod scans;
+// Latents of a data set, and what is found in them.
+mod search;
 // Runs that are killed and resumed.
 mod training;
 

@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 pub use plan::{Listing, Shard};
 pub use prepare::{Job, Progress, Summary, prepare};
 pub use quarantine::Quarantined;
-pub use source::Source;
+pub use source::{Source, sha256_of_file};
 pub use tables::read;
 pub(crate) use volume::is_volume;
 pub use volume::{PreparedVolume, Record};

@@ -19,6 +19,21 @@ pub struct Listing {
 }
 
 impl Listing {
+    /// The listings of a cache: those of its splits that have volumes, or of all volumes if it has no splits.
+    ///
+    /// # Errors
+    /// As [`read`](super::read).
+    pub fn of_cache(cache: &Path) -> Result<Vec<Self>> {
+        let splits = Split::ALL.map(Some).into_iter().chain([None]);
+        let listings = splits.map(|split| {
+            let data = super::read(cache, &[split])?;
+            Ok(Self { split, data })
+        });
+        let listings = listings.collect::<Result<Vec<_>>>()?;
+        let has_volumes = |listing: &Self| !listing.data.samples.is_empty();
+        Ok(listings.into_iter().filter(has_volumes).collect())
+    }
+
     /// The listings of a data set: the splits of CT-RATE's folder that are there, or the rows of a CSV.
     ///
     /// # Errors
@@ -132,14 +147,7 @@ impl Item<'_> {
 
     /// What is known about the scan: by its table first.
     pub(super) fn metadata(&self, settings: &Settings) -> ScanMetadata {
-        let ScanMetadata {
-            rescale,
-            spacing_mm,
-        } = self.sample.metadata;
-        ScanMetadata {
-            rescale: rescale.or(settings.metadata.rescale),
-            spacing_mm: spacing_mm.or(settings.metadata.spacing_mm),
-        }
+        self.sample.metadata.or(settings.metadata)
     }
 
     /// How far it is, by what is in the cache. A volume counts as prepared as long as the settings, the table's facts and

@@ -6,7 +6,6 @@
 
 use std::fs;
 use std::num::NonZero;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -218,8 +217,8 @@ fn make(
     writer: &mut Writer,
 ) -> Result<Option<Quarantined>> {
     let name = &item.sample.name;
-    let quarantined = match catch_unwind(AssertUnwindSafe(|| read(item, settings))) {
-        Ok(Ok((source, input))) => {
+    let quarantined = match Quarantined::unless(name, || read(item, settings)) {
+        Ok((source, input)) => {
             let record = Record::new(name, source, settings, item.metadata(settings), &input);
             let place = item.place(cache);
             // A second process that makes the same volume may be first; then it is there.
@@ -234,8 +233,7 @@ fn make(
             quarantine::release(cache, &item.key)?;
             return Ok(None);
         }
-        Ok(Err(error)) => Quarantined::new(name, &error),
-        Err(panic) => Quarantined::panicked(name, &*panic),
+        Err(quarantined) => quarantined,
     };
     quarantined.write(cache, &item.key)?;
     Ok(Some(quarantined))

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -25,7 +26,18 @@ pub struct Quarantined {
 }
 
 impl Quarantined {
-    pub(super) fn new(name: &str, error: &Error) -> Self {
+    /// What `work` makes of the volume of this name, or why nothing; the program goes on even where it panics.
+    ///
+    /// # Errors
+    /// The volume with its reason.
+    pub fn unless<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T, Self> {
+        match catch_unwind(AssertUnwindSafe(work)) {
+            Ok(result) => result.map_err(|error| Self::new(name, &error)),
+            Err(panic) => Err(Self::panicked(name, &*panic)),
+        }
+    }
+
+    fn new(name: &str, error: &Error) -> Self {
         Self {
             name: name.into(),
             reason: reason(error).into(),
@@ -34,7 +46,7 @@ impl Quarantined {
     }
 
     /// A volume at which the program failed: a defect of ours that must not end the work of a night.
-    pub(super) fn panicked(name: &str, panic: &(dyn std::any::Any + Send)) -> Self {
+    fn panicked(name: &str, panic: &(dyn std::any::Any + Send)) -> Self {
         let text = panic
             .downcast_ref::<String>()
             .map(String::as_str)

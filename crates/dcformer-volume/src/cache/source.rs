@@ -99,6 +99,18 @@ fn hash_file(path: &Path) -> io::Result<(String, u64)> {
     }
 }
 
+/// SHA-256 of a file, as `sha256sum` prints it.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn sha256_of_file(path: &Path) -> Result<String> {
+    let hash = hash_file(path).map_err(|source| Error::Read {
+        path: path.into(),
+        source,
+    })?;
+    Ok(hash.0)
+}
+
 /// The hash of a text.
 pub(super) fn sha256(text: &str) -> String {
     hexadecimal(Sha256::new().chain_update(text))

@@ -17,13 +17,14 @@ use super::weights::{StoredTensor, Weights};
 use crate::error::{Error, Result};
 use crate::models::encoder::{MOST, MOST_LAYERS};
 use crate::models::{BertConfig, Clip, ClipConfig, ImageEncoderConfig};
-use crate::text::{Prompts, Tokenizer, Vocabulary};
+use crate::text::{Prompts, ReportText, Tokenizer, Vocabulary};
 
 /// The version of `config.json` that this program writes, and the only one it reads.
 pub const FORMAT_VERSION: u32 = 1;
 
 const CONFIG: &str = "config.json";
-const WEIGHTS: &str = "model.safetensors";
+/// The weights, in a model folder.
+pub(crate) const WEIGHTS: &str = "model.safetensors";
 const VOCABULARY: &str = "vocab.txt";
 /// What an error calls the network that weights do not fit.
 const NETWORK: &str = "the network of config.json";
@@ -45,6 +46,9 @@ pub struct ModelConfig {
     /// How scans become volumes; the authors' way if absent.
     #[serde(default)]
     pub preprocess: Preprocess,
+    /// What training read of a report, and so what of a report, or of another text, volumes are looked for by.
+    #[serde(default, skip_serializing_if = "ReportText::is_whole")]
+    pub report: ReportText,
 }
 
 const fn yes() -> bool {
@@ -68,6 +72,7 @@ impl ModelConfig {
             lower_case: true,
             prompts: Prompts::default(),
             preprocess: Preprocess::dcformer(),
+            report: ReportText::Whole,
         }
     }
 }

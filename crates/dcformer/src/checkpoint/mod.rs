@@ -18,6 +18,7 @@ mod tensor_file;
 mod weights;
 
 pub(crate) use apply::{OwnedTensor, write_safetensors};
+pub(crate) use folder::WEIGHTS;
 pub use folder::{FORMAT_VERSION, Model, ModelConfig};
 pub(crate) use folder::{ModelFolder, json_text, write_file};
 pub use huggingface::{load_bert, read_bert_config};

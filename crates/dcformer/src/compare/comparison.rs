@@ -2,12 +2,11 @@
 
 use serde::Serialize;
 
-use super::{
-    Answers, Budget, EncoderName, Inference, Measured, Request, RetrievalAnswers, Trained,
-};
+use super::{Budget, EncoderName, Inference, Measured, Request, Trained};
+use crate::answers::Answers;
 use crate::complexity::{PAPER_VOLUME, Shape3};
 use crate::error::{Error, Result};
-use crate::evaluate::retrieval::{RECALL_AT, VOLUMES_AT};
+use crate::evaluate::retrieval::{Retrieval, RetrievalAnswers};
 use crate::evaluate::{
     Bootstrap, Difference, Evaluation, Interval, Metrics, Predictions, Resampled, Support,
     Threshold,
@@ -118,39 +117,6 @@ pub struct Detection {
     pub metrics: Metrics,
     /// Their 95 % intervals.
     pub intervals: Metrics<Option<Interval>>,
-}
-
-/// How well an encoder finds what belongs together (SPEC section 8).
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Retrieval {
-    /// Pairs of volume and report.
-    pub pairs: usize,
-    /// A volume by its report.
-    pub text_to_volume: Vec<Recall>,
-    /// A report by its volume.
-    pub volume_to_text: Vec<Recall>,
-    /// Volumes with the same abnormalities by a volume of another patient.
-    pub volume_to_volume: Vec<Agreement>,
-}
-
-/// Share of queries whose own candidate is among the `k` most similar.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Recall {
-    /// How many candidates are looked at.
-    pub k: usize,
-    /// The share.
-    pub value: Option<f64>,
-    /// Its 95 % interval.
-    pub interval: Option<Interval>,
-}
-
-/// How well the labels of the `k` most similar volumes agree with the query's.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Agreement {
-    /// How many volumes are looked at.
-    pub k: usize,
-    /// Mean share of the abnormalities of either that both have.
-    pub value: f64,
 }
 
 /// An encoder that came to no result.
@@ -306,37 +272,6 @@ impl Resamples {
             average_precision_mean: metric(|metrics| metrics.average_precision_mean)?,
             text_to_volume: recall(|found| &found.text_to_volume)?,
             volume_to_text: recall(|found| &found.volume_to_text)?,
-        })
-    }
-}
-
-impl Retrieval {
-    fn new(found: &RetrievalAnswers, bootstrap: Bootstrap) -> Result<Self> {
-        let pairs = found.patients.len();
-        // Among as many candidates as are looked at, everything is found.
-        let recalls = |ranks: &[usize]| {
-            let ks = RECALL_AT.into_iter().filter(|k| *k < pairs);
-            ks.map(|k| {
-                let recall = Resampled::of_recall(k, ranks, &found.patients, bootstrap)?;
-                Ok(Recall {
-                    k,
-                    value: recall.value(),
-                    interval: recall.interval(),
-                })
-            })
-            .collect::<Result<Vec<_>>>()
-        };
-        let agreements = found.volume_to_volume.iter().flatten();
-        Ok(Self {
-            pairs,
-            text_to_volume: recalls(&found.text_to_volume)?,
-            volume_to_text: recalls(&found.volume_to_text)?,
-            volume_to_volume: VOLUMES_AT
-                .into_iter()
-                .zip(agreements)
-                .filter(|(k, _)| *k < pairs)
-                .map(|(k, &value)| Agreement { k, value })
-                .collect(),
         })
     }
 }

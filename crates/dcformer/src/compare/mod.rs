@@ -21,10 +21,8 @@ use std::str::FromStr;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-pub use comparison::{
-    Agreement, Compared, Comparison, Cost, Detection, Entry, Failure, Pair, Recall, Retrieval,
-};
-pub use measure::{Answers, Inference, Measured, RetrievalAnswers, Subject};
+pub use comparison::{Compared, Comparison, Cost, Detection, Entry, Failure, Pair};
+pub use measure::{Inference, Measured, Subject};
 
 use crate::checkpoint::{json_text, write_file};
 use crate::complexity::Shape3;

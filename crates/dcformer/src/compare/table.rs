@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use super::{Compared, Comparison, Recall};
+use super::{Compared, Comparison};
 use crate::error::Result;
+use crate::evaluate::retrieval::Recall;
 
 /// A number of an encoder.
 type Number = dyn Fn(&Compared) -> Option<f64>;

@@ -1,5 +1,7 @@
 use super::*;
+use crate::answers::Answers;
 use crate::evaluate::Bootstrap;
+use crate::evaluate::retrieval::{Candidates, Recall, RetrievalAnswers};
 use crate::models::presets;
 use crate::train::DataConfig;
 
@@ -73,7 +75,8 @@ pub(crate) fn entry(encoder: &str, wrong: usize) -> Entry {
                         .map(|query| if query < wrong { 11 } else { 0 })
                         .collect(),
                     volume_to_text: (0..12).collect(),
-                    volume_to_volume: Some(vec![0.5, 0.4, 0.3, 0.2]),
+                    volume_to_volume: vec![Some(vec![0.5, 0.4, 0.3, 0.2]); 12],
+                    candidates: Candidates::OtherPatients,
                 }),
             },
             inference: Inference {

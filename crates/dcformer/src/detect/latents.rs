@@ -22,6 +22,7 @@ use twox_hash::XxHash3_128;
 use crate::checkpoint::{Element, ModelFolder, OwnedTensor, Weights, write_safetensors};
 use crate::error::{Error, Result};
 use crate::models::{Clip, unit_rows};
+use crate::tensors::is_unit;
 use crate::text::{Prompts, Template, Tokenizer};
 
 /// The file of a model folder.
@@ -29,9 +30,6 @@ pub(super) const FILE: &str = "prompts.safetensors";
 
 /// Raised when the text tower computes other numbers from the same weights within one version of the program.
 const REVISION: u32 = 1;
-
-/// How far from 1 the length of a row may be: 512 squares of single precision, added, err by less than 1e-4.
-const LENGTH_TOLERANCE: f32 = 1e-3;
 
 /// Latents of the sentences that detection compares a scan with.
 #[derive(Clone, Debug)]
@@ -222,9 +220,6 @@ fn little_endian(values: &[f32]) -> Vec<u8> {
 
 /// Whether a matrix has rows of finite numbers and unit length.
 fn are_unit_rows(values: &[f32], [rows, columns]: [usize; 2]) -> bool {
-    let squares = |row: &[f32]| row.iter().map(|value| value * value).sum::<f32>();
-    // A length that is NaN or infinite is not near 1.
-    let is_unit = |row| (squares(row).sqrt() - 1.0).abs() < LENGTH_TOLERANCE;
     columns > 0 && values.len() == rows * columns && values.chunks_exact(columns).all(is_unit)
 }
 

@@ -59,18 +59,36 @@ impl Resampled {
         patients: &[P],
         bootstrap: Bootstrap,
     ) -> Result<Self> {
-        let recall = |weight: &dyn Fn(usize) -> u64| {
-            let (mut found, mut all) = (0, 0);
-            for (query, rank) in ranks.iter().enumerate() {
-                let weight = weight(query);
-                found += if *rank < k { weight } else { 0 };
-                all += weight;
+        let found = ranks
+            .iter()
+            .map(|rank| Some(f64::from(u8::from(*rank < k))));
+        Self::of_mean(&found.collect::<Vec<_>>(), patients, bootstrap)
+    }
+
+    /// The mean of what each query comes to, over the queries that come to something. Resampled as for
+    /// [`of_recall`](Self::of_recall).
+    ///
+    /// # Errors
+    /// If there is not one patient for each query.
+    pub fn of_mean<P: AsRef<str> + Sync>(
+        of_queries: &[Option<f64>],
+        patients: &[P],
+        bootstrap: Bootstrap,
+    ) -> Result<Self> {
+        let mean = |weight: &dyn Fn(usize) -> u64| {
+            let (mut sum, mut all) = (0.0, 0);
+            for (query, value) in of_queries.iter().enumerate() {
+                if let Some(value) = value {
+                    let weight = weight(query);
+                    sum += weight as f64 * value;
+                    all += weight;
+                }
             }
-            (all > 0).then(|| found as f64 / all as f64)
+            (all > 0).then(|| sum / all as f64)
         };
         Ok(Self {
-            value: recall(&|_| 1),
-            resamples: bootstrap.resample(ranks.len(), patients, recall)?,
+            value: mean(&|_| 1),
+            resamples: bootstrap.resample(of_queries.len(), patients, mean)?,
             bootstrap,
         })
     }
@@ -212,5 +230,16 @@ mod tests {
         values.dedup();
         assert_eq!(values, [0.5, 0.75, 1.0]);
         assert!(Resampled::of_recall(1, &ranks, &["a"], BOOTSTRAP).is_err());
+    }
+
+    #[test]
+    fn queries_that_come_to_nothing_are_not_counted() {
+        let of_queries = [Some(0.25), None, Some(0.75), None];
+        let mean = Resampled::of_mean(&of_queries, &["a", "a", "b", "c"], BOOTSTRAP).unwrap();
+        assert_eq!(mean.value(), Some(0.5));
+        // Patient c alone comes to nothing; of the others a resample has a, b, or both in some proportion.
+        let interval = mean.interval().unwrap();
+        assert_eq!((interval.low, interval.high), (0.25, 0.75));
+        assert!(mean.resamples.contains(&None) && mean.resamples.contains(&Some(0.5)));
     }
 }

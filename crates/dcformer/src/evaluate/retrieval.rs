@@ -1,11 +1,16 @@
 //! The numbers of retrieval (SPEC section 8).
 //!
 //! Similarities come as rows, one for each query: `similarity[query][candidate]`. A similarity that is not a number is
-//! lower than any other.
+//! lower than any other. [`RetrievalAnswers`] are what a model found, [`Retrieval`] the numbers with their intervals.
+
+mod answers;
 
 use std::cmp::Ordering;
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+pub use answers::{Agreement, Recall, Retrieval, RetrievalAnswers};
 
 /// The K of recall@K in the literature (CT-CLIP; the paper).
 pub const RECALL_AT: [usize; 5] = [1, 5, 10, 50, 100];
@@ -51,22 +56,37 @@ pub fn recall_at_each<R: AsRef<[f32]> + Sync>(ks: &[usize], similarity: &[R]) ->
 /// # Panics
 /// If the matrix is not square.
 pub fn ranks<R: AsRef<[f32]> + Sync>(similarity: &[R]) -> Vec<usize> {
-    let queries = similarity.len();
-    similarity
-        .par_iter()
-        .enumerate()
-        .map(|(query, row)| {
-            let row = row.as_ref();
-            assert_eq!(
-                row.len(),
-                queries,
-                "row {query} of the similarity matrix must be as long as it has rows"
-            );
+    ranks_by_row(similarity.len(), |query| &similarity[query])
+}
+
+/// [`ranks`] of similarities that are made a row at a time: all of fifty thousand volumes would be ten gigabytes.
+///
+/// # Panics
+/// If a row is not as long as there are queries.
+pub fn ranks_by_row<R: AsRef<[f32]>>(
+    queries: usize,
+    row: impl Fn(usize) -> R + Sync,
+) -> Vec<usize> {
+    (0..queries)
+        .into_par_iter()
+        .map(|query| {
+            let row = row(query);
+            let row = checked(query, row.as_ref(), queries);
             (0..queries)
                 .filter(|candidate| compare(row, *candidate, query) == Ordering::Less)
                 .count()
         })
         .collect()
+}
+
+/// The row of a query, which has as many candidates as there are queries.
+fn checked(query: usize, row: &[f32], queries: usize) -> &[f32] {
+    assert_eq!(
+        row.len(),
+        queries,
+        "row {query} of the similarity matrix must be as long as it has rows"
+    );
+    row
 }
 
 /// Order of two candidates of a query, the better one first.
@@ -79,7 +99,8 @@ fn compare(row: &[f32], a: usize, b: usize) -> Ordering {
 }
 
 /// Which candidates a query may find in retrieval between volumes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Candidates {
     /// Other patients' volumes.
     #[default]
@@ -110,11 +131,42 @@ where
     L: AsRef<[bool]> + Sync,
     P: PartialEq + Sync,
 {
-    let volumes = similarity.len();
     assert_eq!(
-        (labels.len(), patients.len()),
-        (volumes, volumes),
-        "labels and patients must be of {volumes} volumes"
+        labels.len(),
+        similarity.len(),
+        "labels must be of as many volumes as there are rows"
+    );
+    let row = |query: usize| &similarity[query];
+    let of_queries = label_agreements_by_row(ks, row, labels, patients, candidates);
+    let measured: Vec<&Vec<f64>> = of_queries.iter().flatten().collect();
+    let mean = |index: usize| {
+        measured.iter().map(|of_query| of_query[index]).sum::<f64>() / measured.len() as f64
+    };
+    (!measured.is_empty()).then(|| (0..ks.len()).map(mean).collect())
+}
+
+/// What [`label_agreement_at`] is the mean of: the agreement of each query for each `k`, or `None` for one without
+/// candidates. `row` makes the similarities of a query.
+///
+/// # Panics
+/// If a row is not as long as there are volumes, labels or patients are not of as many, or a `k` is 0.
+pub fn label_agreements_by_row<R, L, P>(
+    ks: &[usize],
+    row: impl Fn(usize) -> R + Sync,
+    labels: &[L],
+    patients: &[P],
+    candidates: Candidates,
+) -> Vec<Option<Vec<f64>>>
+where
+    R: AsRef<[f32]>,
+    L: AsRef<[bool]> + Sync,
+    P: PartialEq + Sync,
+{
+    let volumes = labels.len();
+    assert_eq!(
+        patients.len(),
+        volumes,
+        "labels and patients must be of as many volumes"
     );
     assert!(ks.iter().all(|k| *k > 0), "agreement at 0 means nothing");
     let most = ks.iter().copied().max().unwrap_or(0);
@@ -122,16 +174,11 @@ where
         .filter(|volume| labels[*volume].as_ref().contains(&true))
         .collect();
 
-    let of_queries: Vec<Option<Vec<f64>>> = similarity
-        .par_iter()
-        .enumerate()
-        .map(|(query, row)| {
-            let row = row.as_ref();
-            assert_eq!(
-                row.len(),
-                volumes,
-                "row {query} of the similarity matrix must be as long as it has rows"
-            );
+    (0..volumes)
+        .into_par_iter()
+        .map(|query| {
+            let row = row(query);
+            let row = checked(query, row.as_ref(), volumes);
             let allowed = |volume: &usize| {
                 candidates == Candidates::All || patients[*volume] != patients[query]
             };
@@ -150,13 +197,7 @@ where
             };
             (!agreements.is_empty()).then(|| ks.iter().map(mean).collect())
         })
-        .collect();
-
-    let measured: Vec<&Vec<f64>> = of_queries.iter().flatten().collect();
-    let mean = |index: usize| {
-        measured.iter().map(|of_query| of_query[index]).sum::<f64>() / measured.len() as f64
-    };
-    (!measured.is_empty()).then(|| (0..ks.len()).map(mean).collect())
+        .collect()
 }
 
 /// The best `count` candidates, best first.

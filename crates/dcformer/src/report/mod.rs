@@ -12,6 +12,7 @@ mod cost_chart;
 mod html;
 mod page;
 mod picture;
+mod retrieval;
 mod scatter;
 pub mod study;
 mod svg;
@@ -20,6 +21,7 @@ use std::path::Path;
 
 use crate::Result;
 use crate::evaluate::Evaluation;
+use crate::evaluate::retrieval::Retrieval;
 
 pub use case::{Case, CaseFinding, Verdict};
 pub use choice::{Choice, choose_cases};
@@ -39,6 +41,8 @@ pub struct Report {
     pub facts: Vec<Facts>,
     /// How good the answers are.
     pub evaluation: Option<Evaluation>,
+    /// How well what belongs together is found.
+    pub retrieval: Option<Retrieval>,
     /// How the loss fell.
     pub training: TrainingCurve,
     /// Single volumes with their answers.

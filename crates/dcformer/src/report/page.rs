@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::chart::{self, Whiskers};
 use super::html::{count, duration, escape, number};
-use super::{Case, Facts, Report, Timing, Verdict, case};
+use super::{Case, Facts, Report, Timing, Verdict, case, retrieval};
 use crate::evaluate::{Evaluation, Interval, Threshold};
 
 const STYLE: &str = concat!(include_str!("chart.css"), include_str!("style.css"));
@@ -18,6 +18,9 @@ pub(super) fn render(report: &Report) -> String {
         body.push_str(&headline(evaluation));
         body.push_str(&table(evaluation));
         body.push_str(&curves(evaluation));
+    }
+    if let Some(found) = &report.retrieval {
+        body.push_str(&retrieval::render(found));
     }
     body.push_str(&charts(report));
     body.push_str(&cases(&report.cases));
@@ -113,6 +116,27 @@ fn headline(evaluation: &Evaluation) -> String {
         threshold_note(&evaluation.threshold)
     );
     section("Result", &body)
+}
+
+/// A table that scrolls where it is too wide; `head` are the cells of its first row.
+pub(super) fn wide_table(class: &str, label: &str, head: &str, rows: &str) -> String {
+    format!(
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{label}\"><table class=\"labels {class}\">\
+         <thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+}
+
+pub(super) fn heads(names: &[&str]) -> String {
+    names
+        .iter()
+        .map(|name| format!("<th scope=\"col\">{name}</th>"))
+        .collect()
+}
+
+/// A number over its interval.
+pub(super) fn stacked(value: Option<f64>, interval: Option<Interval>) -> String {
+    let below = interval.map_or(String::new(), |_| range(interval));
+    format!("{}<small>{below}</small>", number(value))
 }
 
 pub(super) fn tile(class: &str, name: &str, value: &str, below: &str) -> String {

@@ -6,7 +6,8 @@ use dcformer_volume::geometry::{Direction, Shape3};
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 
-use super::html::{base64, escape};
+use super::html::escape;
+use crate::base64::base64;
 
 /// The longest side of a picture; larger slices are averaged down, since a report shows them no larger.
 const LONGEST_SIDE: usize = 320;

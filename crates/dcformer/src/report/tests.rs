@@ -1,5 +1,6 @@
 use super::*;
-use crate::evaluate::{Bootstrap, Predictions, Threshold};
+use crate::evaluate::retrieval::{Agreement, Candidates, Recall};
+use crate::evaluate::{Bootstrap, Interval, Predictions, Threshold};
 
 const HOSTILE: &str = "<script>alert(\"1\")</script>&'";
 
@@ -19,6 +20,30 @@ fn evaluation() -> Evaluation {
         },
     )
     .unwrap()
+}
+
+/// Three queries, of which the second is found second.
+fn retrieval() -> Retrieval {
+    let recall = |value| Recall {
+        k: 1,
+        value: Some(value),
+        interval: Some(Interval {
+            low: 0.25,
+            high: 1.0,
+        }),
+    };
+    Retrieval {
+        pairs: 3,
+        patients: 2,
+        text_to_volume: vec![recall(2.0 / 3.0)],
+        volume_to_text: vec![recall(1.0)],
+        volume_to_volume: vec![Agreement {
+            k: 1,
+            value: 0.125,
+            interval: None,
+        }],
+        candidates: Candidates::All,
+    }
 }
 
 /// A report that is hostile wherever text comes in.
@@ -55,6 +80,7 @@ fn report() -> Report {
             rows: vec![(text.clone(), text.clone())],
         }],
         evaluation: Some(evaluation()),
+        retrieval: Some(retrieval()),
         training: TrainingCurve {
             train: vec![point(0, 3.0), point(10, f64::NAN), point(20, 1.0)],
             validation: vec![point(20, 1.5)],
@@ -111,6 +137,22 @@ fn text_from_data_never_becomes_markup_and_the_page_is_well_formed() {
             >= 16
     );
     assert!(!html.contains("NaN") && !html.contains("inf\""));
+}
+
+#[test]
+fn retrieval_is_shown_beside_a_guess() {
+    let html = report().to_html();
+    for part in [
+        "<h2>Retrieval</h2>",
+        "Recall at 1",
+        "<td>0.667<small>0.250 – 1.000</small></td>",
+        // Of three candidates, one is right.
+        "a guess</th><td>0.333</td>",
+        "<td>0.125<small></small></td>",
+        "optimistic",
+    ] {
+        assert!(html.contains(part), "no {part:?}");
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::models::{
     BertConfig, ClipConfig, ImageEncoderConfig, Preset, Reduction, Temperature,
     VectorQuantizerConfig, preset,
 };
-use crate::text::Prompts;
+use crate::text::{Prompts, ReportText};
 
 /// Everything that decides a run; the same file, data and program give the same weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -415,21 +415,6 @@ impl TrainConfig {
             .learning_rate
             .unwrap_or(AUTHORS * self.effective_batch() as f64)
     }
-}
-
-/// What of a report a step sees.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ReportText {
-    /// All of it, as the authors do.
-    #[default]
-    Whole,
-    /// A few of its sentences, dealt anew each step, in random order: short texts, such as prompts are, are then as
-    /// familiar as long ones, and one sentence says one thing, which a small text encoder learns first.
-    Sentences {
-        /// Each text has from one to this many.
-        most: usize,
-    },
 }
 
 /// AdamW (arXiv 1711.05101) and its schedule.

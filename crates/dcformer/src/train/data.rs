@@ -11,9 +11,10 @@ use dcformer_volume::scan::ScanOptions;
 use half::f16;
 use rayon::prelude::*;
 
-use super::config::{DataConfig, ReportText};
+use super::config::DataConfig;
 use crate::error::{Error, Result};
 use crate::random::Random;
+use crate::text::{ReportText, sentences};
 
 impl DataConfig {
     /// The training split.
@@ -69,12 +70,8 @@ pub struct Pairs {
 impl Pairs {
     /// The samples of a data set that have a report.
     pub fn of(data: DataSet) -> Self {
-        let (samples, without): (Vec<_>, Vec<_>) = data.samples.into_iter().partition(|sample| {
-            sample
-                .report
-                .as_ref()
-                .is_some_and(|report| !report.trim().is_empty())
-        });
+        let (samples, without): (Vec<_>, Vec<_>) =
+            data.samples.into_iter().partition(Sample::has_report);
         Self {
             samples,
             without_report: without.len(),
@@ -277,51 +274,9 @@ pub(super) fn texts_of_step(
     }
 }
 
-/// The sentences of a report. A full stop inside a number or an abbreviation ends none; one that touches the next
-/// sentence does, as where the authors' texts of CT-RATE go from findings to impressions.
-pub(crate) fn sentences(report: &str) -> impl Iterator<Item = &str> {
-    let is_end = |(index, _): &(usize, &str)| {
-        let abbreviates = report[..*index].ends_with(char::is_uppercase);
-        report[index + 1..]
-            .chars()
-            .next()
-            .is_none_or(|next| next.is_whitespace() || (next.is_uppercase() && !abbreviates))
-    };
-    let ends = report
-        .match_indices(['.', '?', '!'])
-        .filter(is_end)
-        .map(|(index, _)| index + 1);
-    let mut start = 0;
-    ends.chain([report.len()])
-        .map(move |end| {
-            let sentence = &report[start..end.max(start)];
-            start = end.max(start);
-            sentence.trim()
-        })
-        .filter(|sentence| !sentence.is_empty())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sentences_end_at_full_stops_but_not_inside_numbers() {
-        let report = "A nodule of 7.5 mm. Effusion?  Post C.T. findings.Heart is normal";
-        let found: Vec<&str> = sentences(report).collect();
-        assert_eq!(
-            found,
-            [
-                "A nodule of 7.5 mm.",
-                "Effusion?",
-                "Post C.T.",
-                "findings.",
-                "Heart is normal"
-            ]
-        );
-        assert_eq!(sentences("").count(), 0);
-        assert_eq!(sentences(" . ").collect::<Vec<_>>(), ["."]);
-    }
 
     #[test]
     fn a_step_reads_some_sentences_and_the_same_again() {

@@ -20,11 +20,11 @@ mod optimizer;
 mod pace;
 mod run;
 
+/// Part of [`TrainConfig`].
+pub use crate::text::ReportText;
 pub use config::{
-    DataConfig, ModelChoice, OptimizerConfig, ReportText, RunConfig, Schedule, TextChoice,
-    TrainConfig,
+    DataConfig, ModelChoice, OptimizerConfig, RunConfig, Schedule, TextChoice, TrainConfig,
 };
-pub(crate) use data::sentences;
 pub use data::{Pairs, VolumeSource};
 pub use optimizer::{AdamW, Moments, ParameterGradients};
 pub use pace::seconds_of_step;

@@ -217,6 +217,7 @@ fn fresh_model(config: &RunConfig, pairs: &Pairs, device: &Device) -> Result<Mod
         image.check_volume(config.preprocess.shape)?;
         model.config.preprocess = config.preprocess.clone();
         model.config.prompts = config.prompts.clone();
+        model.config.report = config.train.report;
         model.clip = model.clip.train();
         return Ok(model);
     }
@@ -254,6 +255,7 @@ fn fresh_model(config: &RunConfig, pairs: &Pairs, device: &Device) -> Result<Mod
     }
     model.config.preprocess = config.preprocess.clone();
     model.config.prompts = config.prompts.clone();
+    model.config.report = config.train.report;
     // Weights are drawn at first use unless asked for: here, where their stream was just started.
     model.clip = model.clip.train().materialize();
     Ok(model)

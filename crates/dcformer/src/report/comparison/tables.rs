@@ -3,33 +3,13 @@
 use std::fmt::Write;
 
 use super::name;
-use crate::compare::{Agreement, Compared, Comparison, Recall, Retrieval};
+use crate::compare::{Compared, Comparison};
+use crate::evaluate::retrieval::{Agreement, Recall, Retrieval};
 use crate::evaluate::{Difference, Interval, Support};
 use crate::report::chart::Whiskers;
 use crate::report::html::{count, duration, escape, number, thousands};
-use crate::report::page;
+use crate::report::page::{self, heads, stacked, wide_table as table};
 use crate::report::scatter::short;
-
-/// A table that scrolls where it is too wide; `head` are the cells of its first row.
-fn table(class: &str, label: &str, head: &str, rows: &str) -> String {
-    format!(
-        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{label}\"><table class=\"labels {class}\">\
-         <thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
-    )
-}
-
-fn heads(names: &[&str]) -> String {
-    names
-        .iter()
-        .map(|name| format!("<th scope=\"col\">{name}</th>"))
-        .collect()
-}
-
-/// A number over its interval.
-fn stacked(value: Option<f64>, interval: Option<Interval>) -> String {
-    let below = interval.map_or(String::new(), |_| page::range(interval));
-    format!("{}<small>{below}</small>", number(value))
-}
 
 pub(super) fn detection(comparison: &Comparison) -> String {
     let ranked = comparison.ranked();
@@ -178,7 +158,7 @@ pub(super) fn retrieval(comparison: &Comparison) -> String {
         .collect();
     let guesses = shown(&first.text_to_volume).chain(shown(&first.volume_to_text));
     let guesses: String = guesses
-        .map(|recall| format!("<td>{:.3}</td>", recall.k as f64 / first.pairs as f64))
+        .map(|recall| format!("<td>{:.3}</td>", first.chance(recall.k)))
         .collect();
     let rows = format!(
         "{rows}<tr class=\"guess\"><th scope=\"row\">a guess</th>{guesses}{}</tr>",
@@ -198,7 +178,10 @@ fn retrieval_row(name: &str, found: &Retrieval) -> String {
     let recalls = shown(&found.text_to_volume).chain(shown(&found.volume_to_text));
     let cells = recalls
         .map(|recall| format!("<td>{}</td>", stacked(recall.value, recall.interval)))
-        .chain(shown_agreements(found).map(|found| format!("<td>{:.3}</td>", found.value)));
+        .chain(shown_agreements(found).map(|found| {
+            let stacked = stacked(Some(found.value), found.interval);
+            format!("<td>{stacked}</td>")
+        }));
     let cells: String = cells.collect();
     format!("<tr><th scope=\"row\">{name}</th>{cells}</tr>")
 }
