@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
 use dcformer::Device;
 use dcformer::answers::Answers;
@@ -39,9 +39,10 @@ pub(crate) struct Evaluate {
     /// CT-RATE's folder, a cache, or a CSV with columns volume, patient and labels
     #[arg(long, value_name = "DIR|CSV")]
     data: PathBuf,
-    /// Which scores count as present; `roc-corner` is chosen on the measured scans themselves, so it is optimistic
-    #[arg(long, value_enum, default_value_t = ThresholdChoice::Half)]
-    threshold: ThresholdChoice,
+    /// Which scores count as present: the model's own thresholds if fine-tuning chose some, else 0.5, unless said otherwise;
+    /// `roc-corner` is chosen on the measured scans themselves, so it is optimistic
+    #[arg(long, value_enum)]
+    threshold: Option<ThresholdChoice>,
     /// Resamples of the patients behind the 95 % intervals
     #[arg(long, value_name = "N", default_value_t = Bootstrap::default().resamples)]
     resamples: usize,
@@ -65,18 +66,13 @@ pub(crate) struct Evaluate {
 
 /// Which scores count as present.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum ThresholdChoice {
+enum ThresholdChoice {
+    /// The model's, one for each label
+    Model,
+    /// 0.5
     Half,
+    /// Of each label the point of its ROC curve nearest to the corner
     RocCorner,
-}
-
-impl ThresholdChoice {
-    pub(crate) fn threshold(self) -> Threshold {
-        match self {
-            Self::Half => Threshold::Half,
-            Self::RocCorner => Threshold::RocCorner,
-        }
-    }
 }
 
 /// Which volumes a volume may find.
@@ -105,7 +101,7 @@ impl Evaluate {
             resamples: self.resamples,
             seed: self.seed,
         };
-        let evaluation = scored.evaluate(self.threshold.threshold(), bootstrap)?;
+        let evaluation = scored.evaluate(self.threshold(&scored)?, bootstrap)?;
         let retrieval = scored.retrieval(bootstrap)?;
         ensure!(
             retrieval.is_some() || !self.retrieval,
@@ -137,6 +133,22 @@ impl Evaluate {
         match &retrieval {
             Some(retrieval) => print_retrieval(retrieval),
             None => Ok(()),
+        }
+    }
+
+    /// Which scores count as present.
+    fn threshold(&self, scored: &Scored) -> anyhow::Result<Threshold> {
+        let own = || scored.thresholds.clone().map(Threshold::Each);
+        match self.threshold {
+            None => Ok(own().unwrap_or_default()),
+            Some(ThresholdChoice::Model) => own().with_context(|| {
+                format!(
+                    "{}: the model has no thresholds; `dcformer finetune` chooses them",
+                    self.model.display()
+                )
+            }),
+            Some(ThresholdChoice::Half) => Ok(Threshold::Half),
+            Some(ThresholdChoice::RocCorner) => Ok(Threshold::RocCorner),
         }
     }
 
@@ -181,6 +193,8 @@ pub(crate) struct Scored {
     pub(crate) scores: Vec<Vec<f32>>,
     /// `[samples][names]`
     pub(crate) labels: Vec<Vec<Option<bool>>>,
+    /// One for each name, if the model has any.
+    thresholds: Option<Vec<f32>>,
     /// What it found, if it was asked to look for something.
     found: Option<RetrievalAnswers>,
 }
@@ -210,6 +224,7 @@ impl Scored {
             ..
         } = answers;
         Ok(Self {
+            thresholds: detector.thresholds().map(|all| scans.select(all)),
             samples: scans.samples,
             names,
             scores,
@@ -311,7 +326,7 @@ pub(crate) fn print_table(evaluation: &Evaluation) -> anyhow::Result<()> {
         .iter()
         .enumerate()
         .map(|(label, support)| {
-            vec![
+            let mut row = vec![
                 support.name.clone(),
                 support.positive.to_string(),
                 number(metrics.auroc[label]),
@@ -319,10 +334,14 @@ pub(crate) fn print_table(evaluation: &Evaluation) -> anyhow::Result<()> {
                 number(metrics.average_precision[label]),
                 number(metrics.f1[label]),
                 number(metrics.accuracy_each[label]),
-            ]
+            ];
+            if let Threshold::Each(thresholds) = &evaluation.threshold {
+                row.push(format!("{:.3}", thresholds[label]));
+            }
+            row
         })
         .collect();
-    let headings = [
+    let mut headings = vec![
         ("abnormality", Align::Left),
         ("positive", Align::Right),
         ("AUROC", Align::Right),
@@ -331,6 +350,9 @@ pub(crate) fn print_table(evaluation: &Evaluation) -> anyhow::Result<()> {
         ("F1", Align::Right),
         ("accuracy", Align::Right),
     ];
+    if matches!(evaluation.threshold, Threshold::Each(_)) {
+        headings.push(("present from", Align::Right));
+    }
     output::table(&headings, &rows)?;
     note(&format!(
         "{} volumes of {} patients",

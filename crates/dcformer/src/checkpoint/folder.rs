@@ -1,5 +1,6 @@
 //! Our model folder: `config.json`, `model.safetensors` in the official names, `vocab.txt`.
 
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use super::official;
 use super::weights::{StoredTensor, Weights};
 use crate::error::{Error, Result};
 use crate::models::encoder::{MOST, MOST_LAYERS};
-use crate::models::{BertConfig, Clip, ClipConfig, ImageEncoderConfig};
+use crate::models::{BertConfig, ClassifierConfig, Clip, ClipConfig, ImageEncoderConfig};
 use crate::text::{Prompts, ReportText, Tokenizer, Vocabulary};
 
 /// The version of `config.json` that this program writes, and the only one it reads.
@@ -49,6 +50,10 @@ pub struct ModelConfig {
     /// What training read of a report, and so what of a report, or of another text, volumes are looked for by.
     #[serde(default, skip_serializing_if = "ReportText::is_whole")]
     pub report: ReportText,
+    /// From which probability on a label counts as present, by its name: chosen by fine-tuning on patients that nothing was
+    /// learnt from. A label that is not here has 0.5.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub thresholds: BTreeMap<String, f32>,
 }
 
 const fn yes() -> bool {
@@ -73,6 +78,16 @@ impl ModelConfig {
             prompts: Prompts::default(),
             preprocess: Preprocess::dcformer(),
             report: ReportText::Whole,
+            thresholds: BTreeMap::new(),
+        }
+    }
+
+    /// Names of what the model answers, in the order of its probabilities: the labels of its head if it has one, else the
+    /// abnormalities of its prompts.
+    pub fn label_names(&self) -> &[String] {
+        match &self.clip.classifier {
+            Some(classifier) => &classifier.labels,
+            None => &self.prompts.abnormalities,
         }
     }
 }
@@ -312,7 +327,33 @@ fn read_config(path: &Path) -> Result<ModelConfig> {
     }
     let config: ModelConfig = serde_json::from_slice(&bytes).map_err(json)?;
     check_sizes(path, &config.clip)?;
+    check_thresholds(path, &config)?;
     Ok(config)
+}
+
+/// Refuses thresholds that no probability is held against.
+fn check_thresholds(path: &Path, config: &ModelConfig) -> Result<()> {
+    let names = config.label_names();
+    for (name, threshold) in &config.thresholds {
+        let wrong = |found, expected: &str| Error::Config {
+            path: path.to_owned(),
+            field: "thresholds",
+            found,
+            expected: expected.to_owned(),
+        };
+        if !names.contains(name) {
+            let found = format!("one of \"{name}\"");
+            return Err(wrong(
+                found,
+                "names of what the model is asked for, its labels or abnormalities",
+            ));
+        }
+        if !(0.0..=1.0).contains(threshold) {
+            let found = format!("{threshold} for \"{name}\"");
+            return Err(wrong(found, "probabilities, from 0 to 1"));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses sizes that no network has, before anything is built from them.
@@ -334,6 +375,42 @@ pub(super) fn check_sizes(path: &Path, clip: &ClipConfig) -> Result<()> {
     if let Some(text) = &clip.text {
         check_bert(path, &text.encoder)?;
         check_range(path, "text.latent", text.latent, MOST)?;
+    }
+    match &clip.classifier {
+        Some(classifier) => check_classifier(path, classifier, clip),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a head that takes no latent of this network, or names nothing that can be told apart.
+fn check_classifier(path: &Path, classifier: &ClassifierConfig, clip: &ClipConfig) -> Result<()> {
+    let wrong = |field, found: String, expected: String| Error::Config {
+        path: path.to_owned(),
+        field,
+        found,
+        expected,
+    };
+    let latent = clip.image.projection.map_or(0, |own| own.outputs);
+    if latent == 0 || classifier.latent != latent {
+        let found = classifier.latent.to_string();
+        let expected = format!("{latent}, the outputs of the image's projection");
+        return Err(wrong("classifier.latent", found, expected));
+    }
+    check_range(path, "classifier.labels", classifier.labels.len(), MOST)?;
+    let mut seen = HashSet::new();
+    let mut repeated = |name: &&String| name.is_empty() || !seen.insert(name.as_str());
+    if let Some(name) = classifier.labels.iter().find(&mut repeated) {
+        let found = format!("a list with \"{name}\"");
+        let expected = "names, each once and none empty".to_owned();
+        return Err(wrong("classifier.labels", found, expected));
+    }
+    if !(0.0..1.0).contains(&classifier.dropout) {
+        let found = classifier.dropout.to_string();
+        return Err(wrong(
+            "classifier.dropout",
+            found,
+            "0 to below 1".to_owned(),
+        ));
     }
     Ok(())
 }

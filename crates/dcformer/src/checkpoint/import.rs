@@ -74,6 +74,7 @@ pub fn import(checkpoint: &Path, options: &ImportOptions, device: &Device) -> Re
         },
         text,
         temperature,
+        classifier: recorded.and_then(|clip| clip.classifier.clone()),
     });
     if config.clip.image.encoder == ImageEncoderConfig::Ctvit(CtvitEncoderConfig::ct_clip()) {
         config.preprocess = Preprocess::ct_clip();

@@ -169,6 +169,7 @@ pub(crate) fn name(path: &[&str]) -> Placement {
         ["image", "projection", "weight"] => transposed(IMAGE_PROJECTION.to_owned()),
         ["text", "projection", "weight"] => transposed(TEXT_PROJECTION.to_owned()),
         ["text", "encoder", rest @ ..] => prefixed(TEXT, huggingface::name(rest)),
+        ["classifier", "linear", field] => linear(format!("classifier.{field}"), field),
         ["logit_scale", "log_scale"] => same("logit_scale".to_owned()),
         ["logit_scale", "bias"] => same("logit_bias".to_owned()),
         _ => no_name(path),
