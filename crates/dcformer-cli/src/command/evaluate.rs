@@ -10,7 +10,9 @@ use dcformer::answers::Answers;
 use dcformer::detect::{Detector, LabelledScans};
 use dcformer::embed::ReportEmbedder;
 use dcformer::evaluate::retrieval::{Candidates, Recall, Retrieval, RetrievalAnswers};
-use dcformer::evaluate::{Bootstrap, Evaluation, Interval, Predictions, Threshold};
+use dcformer::evaluate::{
+    Bootstrap, Difference, Evaluation, Interval, Metrics, Predictions, Resampled, Threshold,
+};
 use dcformer::report::Report;
 use dcformer_volume::cache;
 use dcformer_volume::ct_rate::{self, Split};
@@ -55,6 +57,10 @@ pub(crate) struct Evaluate {
     /// Which volumes a volume may find; `all` lets it find itself, as CT-CLIP does, so it is optimistic
     #[arg(long, value_enum, default_value_t = CandidateChoice::OtherPatients, requires = "retrieval")]
     candidates: CandidateChoice,
+    /// Also ask another model about the same scans, and say how far the mean AUROC of this one is above it, with the interval of
+    /// the difference; over the labels that both answer
+    #[arg(long, value_name = "DIR")]
+    against: Option<PathBuf>,
     /// Also write a report as one HTML file
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -89,6 +95,19 @@ struct Evaluated<'a> {
     evaluation: &'a Evaluation,
     #[serde(skip_serializing_if = "Option::is_none")]
     retrieval: Option<&'a Retrieval>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    against: Option<&'a Against>,
+}
+
+/// Beside another model.
+#[derive(Debug, Serialize)]
+struct Against {
+    model: PathBuf,
+    /// Labels that both answer.
+    labels: usize,
+    /// Mean AUROC of both over them, and how far this model's is above the other's.
+    auroc_mean: [Option<f64>; 2],
+    difference: Difference,
 }
 
 impl Evaluate {
@@ -102,6 +121,10 @@ impl Evaluate {
             seed: self.seed,
         };
         let evaluation = scored.evaluate(self.threshold(&scored)?, bootstrap)?;
+        let against = self.against.as_deref();
+        let against = against
+            .map(|other| Against::new(other, &scored, &data, &device, bootstrap))
+            .transpose()?;
         let retrieval = scored.retrieval(bootstrap)?;
         ensure!(
             retrieval.is_some() || !self.retrieval,
@@ -127,9 +150,13 @@ impl Evaluate {
             return output::json(&Evaluated {
                 evaluation: &evaluation,
                 retrieval: retrieval.as_ref(),
+                against: against.as_ref(),
             });
         }
         print_table(&evaluation)?;
+        if let Some(against) = &against {
+            against.print()?;
+        }
         match &retrieval {
             Some(retrieval) => print_retrieval(retrieval),
             None => Ok(()),
@@ -168,6 +195,58 @@ impl Evaluate {
         };
         let scored = Scored::new(&detector, data, Some((&reports, candidates)))?;
         Ok((detector, scored))
+    }
+}
+
+impl Against {
+    fn new(
+        model: &Path,
+        scored: &Scored,
+        data: &DataSet,
+        device: &Device,
+        bootstrap: Bootstrap,
+    ) -> anyhow::Result<Self> {
+        let other = Scored::new(&open_detector(model, device)?, data, None)?;
+        let names = scored.names.iter();
+        let common: Vec<&String> = names.filter(|name| other.names.contains(name)).collect();
+        ensure!(
+            !common.is_empty(),
+            "{}: answers no label that the other model answers",
+            model.display()
+        );
+        let auroc = |scored: &Scored| {
+            let predictions = scored.only(&common)?;
+            let mean = |metrics: &Metrics| metrics.auroc_mean;
+            anyhow::Ok(Resampled::of_metric(
+                mean,
+                &predictions,
+                &scored.patients(),
+                bootstrap,
+            )?)
+        };
+        let (own, others) = (auroc(scored)?, auroc(&other)?);
+        Ok(Self {
+            model: model.to_owned(),
+            labels: common.len(),
+            auroc_mean: [own.value(), others.value()],
+            difference: own.above(&others),
+        })
+    }
+
+    fn print(&self) -> anyhow::Result<()> {
+        let Difference {
+            value,
+            interval: range,
+        } = self.difference;
+        output::text(&format!(
+            "mean AUROC of {} labels {}, of {} {}: {} above it ({})\n",
+            self.labels,
+            number(self.auroc_mean[0]),
+            self.model.display(),
+            number(self.auroc_mean[1]),
+            number(value),
+            interval(range),
+        ))
     }
 }
 
@@ -250,21 +329,41 @@ impl Scored {
         )?)
     }
 
+    /// The same for some of the labels.
+    fn only(&self, names: &[&String]) -> anyhow::Result<Predictions> {
+        let place = |name: &&String| self.names.iter().position(|own| own == *name);
+        let places: Vec<usize> = names.iter().filter_map(place).collect();
+        let scores = self.scores.iter();
+        let labels = self.labels.iter();
+        Ok(Predictions::new(
+            places
+                .iter()
+                .map(|place| self.names[*place].clone())
+                .collect(),
+            scores
+                .flat_map(|row| places.iter().map(move |place| row[*place]))
+                .collect(),
+            labels
+                .flat_map(|row| places.iter().map(move |place| row[*place]))
+                .collect(),
+        )?)
+    }
+
+    fn patients(&self) -> Vec<&str> {
+        let samples = self.samples.iter();
+        samples.map(|sample| sample.patient.as_str()).collect()
+    }
+
     /// Measures the scores.
     pub(crate) fn evaluate(
         &self,
         threshold: Threshold,
         bootstrap: Bootstrap,
     ) -> anyhow::Result<Evaluation> {
-        let patients: Vec<&str> = self
-            .samples
-            .iter()
-            .map(|sample| sample.patient.as_str())
-            .collect();
         let predictions = self.predictions()?;
         Ok(Evaluation::new(
             &predictions,
-            &patients,
+            &self.patients(),
             threshold,
             bootstrap,
         )?)

@@ -6,7 +6,8 @@ use burn::tensor::Device;
 use serde::Deserialize;
 
 use super::apply::{self, Placement};
-use super::folder::{check_bert, read_file};
+use super::checks::check_bert;
+use super::folder::read_file;
 use super::official::{IGNORED, linear, no_name, prefixed, same};
 use super::weights::Weights;
 use crate::error::{Error, Result};

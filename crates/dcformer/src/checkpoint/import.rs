@@ -9,8 +9,9 @@ use burn::tensor::Device;
 use dcformer_volume::preprocess::Preprocess;
 
 use super::apply;
+use super::checks::{check_bert, check_encoder, check_sizes};
 use super::ct_clip;
-use super::folder::{Model, ModelConfig, check_bert, check_encoder, check_sizes};
+use super::folder::{Model, ModelConfig};
 use super::huggingface::{read_bert_config, tokenizer};
 use super::official::{self, CODEBOOK, CONFIG, ENCODER, IMAGE_PROJECTION, TEXT, TEXT_PROJECTION};
 use super::weights::Weights;

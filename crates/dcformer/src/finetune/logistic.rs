@@ -213,7 +213,7 @@ mod tests {
             let expected = newton(&rows, penalty);
             let found = rows.fit(penalty, &Line::flat(5)).coefficients;
             for (found, expected) in found.iter().zip(&expected) {
-                assert!((found - expected).abs() < 1e-6, "{found} is not {expected}");
+                assert!((found - expected).abs() < 1e-5, "{found} is not {expected}");
             }
         }
     }
@@ -230,7 +230,7 @@ mod tests {
                 positive_weight,
             };
             let line = rows.fit(1.0, &Line::flat(1));
-            assert!((line.logit(&[0.0]) - expected).abs() < 1e-7);
+            assert!((line.logit(&[0.0]) - expected).abs() < 1e-6);
             assert_eq!(line.coefficients[0], 0.0);
         }
     }

@@ -5,6 +5,7 @@
 //! from the strongest one on it is lowered for as long as the loss of the patients held out falls.
 
 use burn::tensor::Device;
+use dcformer_volume::ct_rate::Split;
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -47,7 +48,6 @@ impl Examples {
     /// # Errors
     /// [`Error::NoLabelledLatent`], or if the file is damaged.
     pub fn read(file: &LatentFile) -> Result<Self> {
-        const TRAIN: &str = "train";
         let width = file.provenance().width;
         let all = file.read_latents()?;
         let rows: Vec<usize> = (0..file.rows()).collect();
@@ -59,7 +59,10 @@ impl Examples {
             patients: Vec::new(),
         };
         for (row, entry) in file.read_entries(&rows)?.into_iter().enumerate() {
-            let is_training = entry.split.as_deref().is_none_or(|split| split == TRAIN);
+            let is_training = entry
+                .split
+                .as_deref()
+                .is_none_or(|split| split == Split::Train.name());
             if is_training && entry.labels.iter().any(Option::is_some) {
                 let latent = &all[row * width..][..width];
                 examples.latents.extend_from_slice(latent);

@@ -119,7 +119,7 @@ fn a_probe_finds_what_is_in_the_latents_and_says_what_it_cannot_learn() {
     ));
 }
 
-/// At the optimum the derivative by each weight vanishes: checked from the model's own answers.
+/// At the optimum the derivative by the bias vanishes: checked from the model's own answers.
 #[test]
 fn the_model_answers_with_the_optimum() {
     let examples = examples(300, 8, 2);

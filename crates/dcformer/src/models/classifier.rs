@@ -70,14 +70,15 @@ impl Classifier {
         assert_eq!((weights.len(), biases.len()), (labels, labels));
         let by_latent = (0..latent).flat_map(|from| weights.iter().map(move |row| row[from]));
         let by_latent: Vec<f32> = by_latent.collect();
-        self.linear.weight = self.linear.weight.map(|old| {
-            Tensor::from_data(TensorData::new(by_latent, [latent, labels]), &old.device())
+        let weights = TensorData::new(by_latent, [latent, labels]);
+        let weight = self.linear.weight;
+        let (id, weights) = (weight.id, Tensor::from_data(weights, &weight.lazy_device()));
+        self.linear.weight = weight.transform_for_load(weights, id);
+        self.linear.bias = self.linear.bias.map(|bias| {
+            let data = TensorData::new(biases.to_vec(), [labels]);
+            let (id, biases) = (bias.id, Tensor::from_data(data, &bias.lazy_device()));
+            bias.transform_for_load(biases, id)
         });
-        let biases = TensorData::new(biases.to_vec(), [labels]);
-        self.linear.bias = self
-            .linear
-            .bias
-            .map(|bias| bias.map(|old| Tensor::from_data(biases, &old.device())));
         self
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use dcformer_volume::preprocess::Preprocess;
 use serde::{Deserialize, Serialize};
 
+use super::finetune::FinetuneConfig;
 use crate::complexity::Shape3;
 use crate::error::{Error, Result};
 use crate::models::dcformer::StemActivation;
@@ -35,6 +36,9 @@ pub struct RunConfig {
     /// What to look for when the trained model is asked, in which words.
     #[serde(default)]
     pub prompts: Prompts,
+    /// Learns from labels in place of reports, and starts from the model at `model.start`; absent for training with reports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finetune: Option<FinetuneConfig>,
 }
 
 impl RunConfig {
@@ -75,6 +79,10 @@ impl RunConfig {
         let mut config = self.clone();
         let own = config.model.encoder()?.reduction();
         config.model.reduction.get_or_insert(own);
+        if config.finetune.is_some() {
+            // What an early end is decided by.
+            config.train.validate_every_epochs.get_or_insert(1);
+        }
         Ok(config)
     }
 
@@ -118,12 +126,18 @@ impl RunConfig {
                 expected,
             })
         };
-        if batch < 2 {
+        if let Some(finetune) = &self.finetune {
+            finetune.check(self.model.start.is_some())?;
+        }
+        if batch < 2 && self.finetune.is_none() {
             return wrong(
                 "train.batch",
                 batch.to_string(),
                 "at least 2, since a pair is contrasted with other pairs",
             );
+        }
+        if batch == 0 {
+            return wrong("train.batch", "0".to_owned(), "at least 1");
         }
         if accumulate == 0 {
             return wrong("train.accumulate", "0".to_owned(), "at least 1");

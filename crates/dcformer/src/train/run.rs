@@ -1,6 +1,6 @@
 //! The loop.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Instant;
@@ -11,11 +11,13 @@ use dcformer_volume::dataset::{DataSet, Problem};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Checkpoints, Resumed};
-use super::config::{RunConfig, TextChoice, TrainConfig};
-use super::data::{Pairs, VolumeSource, epoch_order, texts_of_step};
+use super::config::{RunConfig, TextChoice};
+use super::data::{Pairs, VolumeSource};
+use super::labels::{self, LabelObjective};
 use super::learning_rate::learning_rate;
 use super::metrics_file::MetricsFile;
 use super::optimizer::{AdamW, ParameterGradients};
+use super::plan::{Batch, Plan, Truth, Validation};
 use crate::checkpoint::{Model, ModelConfig, load_bert, write_file};
 use crate::error::{Error, Result};
 use crate::models::{BertConfig, Clip, Statistics};
@@ -93,20 +95,30 @@ pub fn train(
     observer: &dyn Observer,
 ) -> Result<Outcome> {
     let config = &config.resolved()?;
-    let pairs = pairs_of(config.data.training()?, observer);
-    train_on(pairs, config, folder, options, observer)
+    let data = config.data.training()?;
+    let (pairs, held_out) = match &config.finetune {
+        Some(finetune) => {
+            if !data.problems.is_empty() {
+                observer.problems(&data.problems, 0);
+            }
+            let split = labels::split(&data, finetune, &config.prompts, config.seed)?;
+            (split.learnt, Some(split.held_out))
+        }
+        None => (pairs_of(data, observer), held_out_pairs(config, observer)?),
+    };
+    train_on(pairs, held_out, config, folder, options, observer)
 }
 
-/// [`train`] on these pairs, with a resolved configuration.
+/// [`train`] on these pairs, measuring on those held out, with a resolved configuration.
 pub(super) fn train_on(
     pairs: Pairs,
+    held_out: Option<Pairs>,
     config: &RunConfig,
     folder: &Path,
     options: &RunOptions<'_>,
     observer: &dyn Observer,
 ) -> Result<Outcome> {
     let plan = Plan::new(config, pairs.samples.len())?;
-    let held_out = held_out_pairs(config, observer)?;
     let all_volumes = pairs.samples.len() + held_out.as_ref().map_or(0, |held| held.samples.len());
     std::fs::create_dir_all(folder).map_err(|source| Error::Write {
         path: folder.to_owned(),
@@ -156,16 +168,18 @@ pub(super) fn train_on(
     let mut trainer = Trainer {
         config,
         plan,
-        tokenizer: model.tokenizer.clone().ok_or(Error::MissingPart {
-            part: "tokenizer",
-            remedy: "start from a model with a vocabulary",
-        })?,
+        tokenizer: model.tokenizer.clone(),
+        objective: config
+            .finetune
+            .as_ref()
+            .map(|finetune| LabelObjective::new(finetune, &model, &pairs, &options.device)),
         model_config: model.config.clone(),
         clip: Some(model.clip),
         optimizer,
         step,
         device: options.device.clone().autodiff(),
         metrics: MetricsFile::open(&folder.join("metrics.jsonl"), step)?,
+        best: folder.join("best"),
         validation,
     };
     if step == 0 && config.model.spread_latents && config.model.start.is_none() {
@@ -199,10 +213,13 @@ pub(super) fn train_on(
         });
         trainer.run(&batches, options.stop, observer, &save)
     })?;
-    if trainer.step < plan.steps {
+    if !trainer.is_over() {
         return Ok(Outcome::Stopped { step: trainer.step });
     }
-    let model = trainer.model();
+    let model = match &trainer.objective {
+        None => trainer.model(),
+        Some(_) => trainer.best_model(&options.device)?,
+    };
     model.save(&folder.join("model"))?;
     Ok(Outcome::Complete(Box::new(model)))
 }
@@ -218,6 +235,13 @@ fn fresh_model(config: &RunConfig, pairs: &Pairs, device: &Device) -> Result<Mod
         model.config.preprocess = config.preprocess.clone();
         model.config.prompts = config.prompts.clone();
         model.config.report = config.train.report;
+        // A head and thresholds of an earlier fine-tuning say nothing of what this run makes of the towers.
+        model.config.thresholds.clear();
+        model.config.clip.classifier = None;
+        model.clip.classifier = None;
+        if let (Some(finetune), Some(labels)) = (&config.finetune, &pairs.labels) {
+            labels::prepare(&mut model, finetune, labels, &device)?;
+        }
         model.clip = model.clip.train();
         return Ok(model);
     }
@@ -261,101 +285,6 @@ fn fresh_model(config: &RunConfig, pairs: &Pairs, device: &Device) -> Result<Mod
     Ok(model)
 }
 
-/// How many steps there are, and which pairs each sees.
-#[derive(Clone, Copy, Debug)]
-struct Plan {
-    pairs: usize,
-    steps_per_epoch: u64,
-    steps: u64,
-    checkpoint_every: u64,
-}
-
-/// One batch: volumes and texts.
-struct Batch {
-    volumes: Vec<f32>,
-    /// The first texts of all volumes, then their second ones, and so on.
-    texts: Vec<String>,
-}
-
-impl Plan {
-    fn new(config: &RunConfig, pairs: usize) -> Result<Self> {
-        let effective = config.train.effective_batch();
-        // The last, incomplete batch of an epoch is dropped, as the authors do.
-        let steps_per_epoch = (pairs / effective) as u64;
-        if steps_per_epoch == 0 {
-            return Err(Error::TooFewPairs {
-                found: pairs,
-                expected: effective,
-            });
-        }
-        let whole_epochs = steps_per_epoch * config.train.epochs as u64;
-        let steps = config.train.steps.unwrap_or(whole_epochs);
-        let checkpoint_every = config
-            .train
-            .checkpoint_every_steps
-            .unwrap_or(steps_per_epoch);
-        Ok(Self {
-            pairs,
-            steps_per_epoch,
-            steps,
-            checkpoint_every,
-        })
-    }
-
-    fn epoch(&self, step: u64) -> u64 {
-        step / self.steps_per_epoch
-    }
-
-    /// The batches of a step, whose gradients are averaged.
-    fn batches(
-        &self,
-        config: &RunConfig,
-        step: u64,
-        pairs: &Pairs,
-        volumes: &VolumeSource,
-    ) -> Result<Vec<Batch>> {
-        let order = epoch_order(self.pairs, config.seed, self.epoch(step));
-        let effective = config.train.effective_batch();
-        let first = (step % self.steps_per_epoch) as usize * effective;
-        let mut random = Random::new(config.seed, "augmentation of step", step);
-        order[first..first + effective]
-            .chunks(config.train.batch)
-            .map(|indices| {
-                let shift = |random: &mut Random| {
-                    config
-                        .train
-                        .shift_voxels
-                        .map(|most| random.below(2 * most + 1) as isize - most as isize)
-                };
-                let shifts: Vec<[isize; 3]> = indices.iter().map(|_| shift(&mut random)).collect();
-                let train = &config.train;
-                Ok(Batch {
-                    texts: texts_of_batch(pairs, indices, train, &mut random),
-                    volumes: volumes.batch(indices, &shifts)?,
-                })
-            })
-            .collect()
-    }
-}
-
-/// The first texts of all pairs, then their second ones, and so on.
-fn texts_of_batch(
-    pairs: &Pairs,
-    indices: &[usize],
-    train: &TrainConfig,
-    random: &mut Random,
-) -> Vec<String> {
-    let mut texts = vec![Vec::with_capacity(indices.len()); train.texts_per_volume];
-    for &index in indices {
-        let report = pairs.samples[index].report.as_deref().unwrap_or_default();
-        let of_volume = texts_of_step(report, train.report, train.texts_per_volume, random);
-        for (texts, text) in texts.iter_mut().zip(of_volume) {
-            texts.push(text);
-        }
-    }
-    texts.concat()
-}
-
 /// The pairs of a split; what is wrong with it is said.
 fn pairs_of(mut data: DataSet, observer: &dyn Observer) -> Pairs {
     let problems = std::mem::take(&mut data.problems);
@@ -383,32 +312,12 @@ fn held_out_pairs(config: &RunConfig, observer: &dyn Observer) -> Result<Option<
     Ok(Some(pairs))
 }
 
-/// Pairs that nothing is learnt from.
-struct Validation {
-    pairs: Pairs,
-    volumes: VolumeSource,
-}
-
-impl Validation {
-    /// The split in batches, each time the same: as large as in training, since a pair is the harder to tell the more
-    /// there are beside it. What is left over is left out.
-    fn batches(&self, config: &RunConfig) -> impl Iterator<Item = Result<Batch>> {
-        let size = config.train.batch.min(self.pairs.samples.len());
-        let mut random = Random::new(config.seed, "texts of validation", 0);
-        (0..self.pairs.samples.len() / size).map(move |batch| {
-            let indices: Vec<usize> = (batch * size..(batch + 1) * size).collect();
-            Ok(Batch {
-                texts: texts_of_batch(&self.pairs, &indices, &config.train, &mut random),
-                volumes: self.volumes.batch(&indices, &vec![[0; 3]; size])?,
-            })
-        })
-    }
-}
-
 struct Trainer<'a> {
     config: &'a RunConfig,
     plan: Plan,
-    tokenizer: Tokenizer,
+    tokenizer: Option<Tokenizer>,
+    /// What is learnt from labels; `None` for pairs of scan and report.
+    objective: Option<LabelObjective>,
     model_config: ModelConfig,
     /// Taken out while a step moves it.
     clip: Option<Clip>,
@@ -417,6 +326,8 @@ struct Trainer<'a> {
     device: Device,
     metrics: MetricsFile,
     validation: Option<Validation>,
+    /// In fine-tuning, the model with the least loss of the volumes held out.
+    best: PathBuf,
 }
 
 impl Trainer<'_> {
@@ -431,7 +342,7 @@ impl Trainer<'_> {
         Model {
             config: self.model_config.clone(),
             clip: self.clip().valid(),
-            tokenizer: Some(self.tokenizer.clone()),
+            tokenizer: self.tokenizer.clone(),
         }
     }
 
@@ -442,7 +353,7 @@ impl Trainer<'_> {
         observer: &dyn Observer,
         save: &dyn Fn(&Self) -> Result<()>,
     ) -> Result<()> {
-        while self.step < self.plan.steps {
+        while !self.is_over() {
             let stopping = stop.load(Ordering::Relaxed);
             if !stopping {
                 let started = Instant::now();
@@ -451,12 +362,13 @@ impl Trainer<'_> {
                 let mut report = self.take_step(batches?, started)?;
                 report.validation_loss = self.validation_loss()?;
                 self.metrics.append(&report)?;
+                let is_measured = self.objective.is_some() && report.validation_loss.is_some();
+                if is_measured && self.metrics.validations_since_best() == 0 {
+                    self.model().save(&self.best)?;
+                }
                 observer.step(&report);
             }
-            if stopping
-                || self.step.is_multiple_of(self.plan.checkpoint_every)
-                || self.step == self.plan.steps
-            {
+            if stopping || self.step.is_multiple_of(self.plan.checkpoint_every) || self.is_over() {
                 save(self)?;
             }
             if stopping {
@@ -464,6 +376,23 @@ impl Trainer<'_> {
             }
         }
         Ok(())
+    }
+
+    /// All steps are taken, or fine-tuning finds nothing better any more. Known from the lines of `metrics.jsonl`, so that a
+    /// resumed run ends where the other would have.
+    fn is_over(&self) -> bool {
+        let patience = self.config.finetune.as_ref().map(|tune| tune.patience);
+        self.step >= self.plan.steps
+            || patience.is_some_and(|patience| self.metrics.validations_since_best() >= patience)
+    }
+
+    /// The best model, with thresholds that are chosen on the volumes held out.
+    fn best_model(&self, device: &Device) -> Result<Model> {
+        let mut model = Model::load(&self.best, device)?;
+        if let Some(validation) = &self.validation {
+            model.config.thresholds = labels::thresholds(&model, validation, self.config, device)?;
+        }
+        Ok(model)
     }
 
     fn take_step(&mut self, batches: Vec<Batch>, started: Instant) -> Result<StepReport> {
@@ -538,11 +467,13 @@ impl Trainer<'_> {
         let (clip, device) = (self.clip().valid(), self.device.clone().inner());
         let (mut sum, mut count) = (0.0, 0);
         for batch in validation.batches(self.config) {
-            let loss = self.loss(&clip, batch?, &device)?;
-            sum += f64::from(loss.into_scalar::<f32>());
-            count += 1;
+            let batch = batch?;
+            let volumes = batch.count;
+            let loss = self.loss(&clip, batch, &device)?;
+            sum += f64::from(loss.into_scalar::<f32>()) * volumes as f64;
+            count += volumes;
         }
-        Ok(Some(sum / f64::from(count)))
+        Ok(Some(sum / count as f64))
     }
 
     /// See [`ImageTower::spread_latents`](crate::models::ImageTower::spread_latents), from the first step's first batch.
@@ -569,7 +500,18 @@ impl Trainer<'_> {
 
     fn loss(&self, clip: &Clip, batch: Batch, device: &Device) -> Result<Tensor<1>> {
         let volumes = self.volumes(batch.volumes, device);
-        let texts = self.tokenizer.encode_batch(&batch.texts)?;
+        let texts = match (batch.truth, &self.objective) {
+            (Truth::Texts(texts), _) => texts,
+            (Truth::Labels(labels), Some(objective)) => {
+                return objective.loss(clip, volumes, &labels, self.tokenizer.as_ref());
+            }
+            (Truth::Labels(_), None) => unreachable!("labels are drawn in fine-tuning only"),
+        };
+        let tokenizer = self.tokenizer.as_ref().ok_or(Error::MissingPart {
+            part: "tokenizer",
+            remedy: "start from a model with a vocabulary",
+        })?;
+        let texts = tokenizer.encode_batch(&texts)?;
         let images = clip.encode_image(volumes)?;
         let texts = clip.encode_text(&texts)?;
         Ok(clip.logit_scale.loss(images, texts))
