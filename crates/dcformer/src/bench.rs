@@ -1,4 +1,5 @@
-//! Work to be timed: one volume through an encoder, one step of training, the prompts of a model, a detection, a search.
+//! Work to be timed: one volume through an encoder, one step of training, of the encoder alone or of pairs, the prompts of a
+//! model, a detection, a search.
 
 use std::path::Path;
 use std::time::Instant;
@@ -14,10 +15,15 @@ use crate::checkpoint::Model;
 use crate::complexity::Shape3;
 use crate::detect::{Detector, batch_of_one};
 use crate::error::Result;
-use crate::models::{Encoder as _, ImageEncoder, ImageEncoderConfig, Statistics};
+use crate::models::{
+    BertConfig, Clip, ClipConfig, Encoder as _, ImageEncoder, ImageEncoderConfig, Statistics,
+    TextBatch,
+};
 use crate::random::Random;
 use crate::search::{Hit, LatentIndex};
-use crate::train::{AdamW, OptimizerConfig, ParameterGradients};
+use crate::train::{
+    AdamW, BatchNormStatistics, Contrast, OptimizerConfig, PairBatch, ParameterGradients, backward,
+};
 
 /// The instruction set that the kernels use here.
 pub fn simd_level() -> String {
@@ -217,8 +223,76 @@ impl TrainStep {
             .powi_scalar(2)
             .mean();
         let mut gradients = ParameterGradients::default();
-        gradients.add(&encoder, &loss.backward(), 1.0);
+        gradients.add(&encoder, &backward(loss), 1.0);
         self.encoder = Some(self.optimizer.step(encoder, &gradients, 1e-5));
+    }
+}
+
+/// Volumes and texts in training, contrasted as in a run.
+#[derive(Debug)]
+pub struct ContrastiveStep {
+    clip: Option<Clip>,
+    optimizer: AdamW,
+    contrast: Contrast,
+    volumes: Tensor<5>,
+    texts: TextBatch,
+}
+
+impl ContrastiveStep {
+    /// Fresh weights, noise, and for each volume a text of its own. `micro_batch` volumes are encoded together.
+    ///
+    /// # Errors
+    /// As [`Encoder::new`].
+    pub fn new(
+        config: &ImageEncoderConfig,
+        batch: usize,
+        micro_batch: usize,
+        shape: Shape3,
+        seed: u64,
+        device: &Device,
+    ) -> Result<Self> {
+        /// Of the text encoder: a vocabulary as learnt from reports, texts of a few sentences.
+        const VOCABULARY: usize = 2000;
+        const TOKENS: usize = 64;
+        let mut clip = ClipConfig::new(config.clone(), BertConfig::tiny(VOCABULARY));
+        clip.image.reduce(config.reduction(), shape)?;
+        device.seed(seed);
+        let device = device.clone().autodiff();
+        let mut random = Random::new(seed, "texts", 0);
+        let mut text = || -> Vec<u32> {
+            let token = |_| random.below(VOCABULARY) as u32;
+            (0..TOKENS).map(token).collect()
+        };
+        let texts: Vec<_> = (0..batch).map(|_| text()).collect();
+        Ok(Self {
+            clip: Some(clip.init(&device).train().materialize()),
+            optimizer: AdamW::new(OptimizerConfig::default()),
+            contrast: Contrast {
+                micro_batch: Some(micro_batch),
+                batch_norm: BatchNormStatistics::Batch,
+            },
+            volumes: noise(batch, shape, &device),
+            texts: TextBatch::new(&texts),
+        })
+    }
+
+    /// Loss of the whole batch, its gradients, AdamW.
+    ///
+    /// # Errors
+    /// None of its own; those of [`Contrast::add_gradients`].
+    pub fn run(&mut self) -> Result<()> {
+        let clip = self.clip.take().expect("every run puts it back");
+        let mut gradients = ParameterGradients::default();
+        let mut batch = PairBatch {
+            pairs: self.texts.len(),
+            texts: &self.texts,
+            volumes: &mut |part| Ok(self.volumes.clone().slice(part)),
+            dropout_seed: 0,
+        };
+        self.contrast
+            .add_gradients(&clip, &mut batch, 1.0, &mut gradients)?;
+        self.clip = Some(self.optimizer.step(clip, &gradients, 1e-5));
+        Ok(())
     }
 }
 

@@ -51,7 +51,7 @@ impl Embedder {
     /// Embeds volumes, `[batch, 1, depth, height, width]`.
     ///
     /// # Errors
-    /// [`Error::VolumeSize`](crate::Error::VolumeSize) if the network cannot take volumes of this size.
+    /// [`Error::VolumeSize`] if the network cannot take volumes of this size.
     ///
     /// # Panics
     /// If the volumes have another number of sizes.
@@ -132,7 +132,7 @@ impl ReportEmbedder {
     /// What is read of a report; at least one text.
     fn texts<'a>(&self, report: &'a str) -> Vec<&'a str> {
         let parts: Vec<&str> = match self.seen {
-            ReportText::Whole => Vec::new(),
+            ReportText::Whole | ReportText::Shuffled => Vec::new(),
             ReportText::Sentences { .. } => sentences(report).collect(),
         };
         if parts.is_empty() {

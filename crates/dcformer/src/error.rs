@@ -77,6 +77,26 @@ pub enum Error {
         path: PathBuf,
     },
 
+    /// A folder lacks a file.
+    #[error("{}: there is no {what}, expected one of {expected}; download the folder again", folder.display())]
+    NoFile {
+        /// The folder.
+        folder: PathBuf,
+        /// What was looked for.
+        what: &'static str,
+        /// Names that it could have.
+        expected: String,
+    },
+
+    /// The files of weights in several parts do not belong together.
+    #[error("{}: {found}; download the folder again", path.display())]
+    Shards {
+        /// Their index.
+        path: PathBuf,
+        /// What does not fit.
+        found: String,
+    },
+
     /// A tensor has an element type that no weight has.
     #[error("{}: tensor `{tensor}` holds {found}, expected float32, float64, float16 or bfloat16", path.display())]
     ElementType {

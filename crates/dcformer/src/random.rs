@@ -71,6 +71,20 @@ impl Random {
         radius * (TAU * self.uniform()).cos()
     }
 
+    /// Nearly standard normal, for noise of millions of voxels: the sum of eight uniform bytes. The same mean and variance,
+    /// an excess kurtosis of -0.15, nothing beyond 4.9, steps of 0.005; a tenth of the time of [`normal`](Self::normal).
+    pub fn near_normal(&mut self) -> f32 {
+        const BYTES: u64 = 0x00FF_00FF_00FF_00FF;
+        /// Mean of the sum of eight bytes, 8 * 255 / 2.
+        const MEAN: f32 = 1020.0;
+        /// Its standard deviation, sqrt(8 * (256^2 - 1) / 12).
+        const DEVIATION: f32 = 209.021_53;
+        let bits = self.bits();
+        let pairs = (bits & BYTES) + ((bits >> 8) & BYTES);
+        let sum = pairs.wrapping_mul(0x0001_0001_0001_0001) >> 48;
+        (sum as f32 - MEAN) * (1.0 / DEVIATION)
+    }
+
     /// Brings `items` into random order, every order equally likely (Fisher and Yates).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
@@ -136,6 +150,11 @@ mod tests {
         assert_moments((0..DRAWS).map(|_| random.uniform()), 0.5, 1.0 / 12.0);
         let mut random = Random::new(2, "test", 0);
         assert_moments((0..DRAWS).map(|_| random.normal()), 0.0, 1.0);
+        assert_moments(
+            (0..DRAWS).map(|_| f64::from(random.near_normal())),
+            0.0,
+            1.0,
+        );
         let far = (0..DRAWS).filter(|_| random.normal().abs() > 1.96).count() as f64 / DRAWS as f64;
         assert!(
             (far - 0.05).abs() < 5.0 * (0.05f64 * 0.95 / DRAWS as f64).sqrt(),

@@ -6,7 +6,8 @@ use std::time::Instant;
 use anyhow::ensure;
 use clap::{Args, Subcommand};
 use dcformer::bench::{
-    DetectionTimes, Encoder, PromptSource, Search, TrainStep, detect, encode_prompts, simd_level,
+    ContrastiveStep, DetectionTimes, Encoder, PromptSource, Search, TrainStep, detect,
+    encode_prompts, simd_level,
 };
 use dcformer::models::{ImageEncoderConfig, preset};
 use dcformer_volume::dataset::ScanMetadata;
@@ -46,15 +47,18 @@ enum What {
         model: Option<PathBuf>,
     },
     /// Forward pass, backward pass and AdamW of an image encoder
-    #[command(
-        after_help = "Example:\n  dcformer bench train-step --variant nano --shape 128,256,256 --batch 2 --json"
-    )]
+    #[command(after_help = "Examples:\n  \
+            dcformer bench train-step --variant nano --shape 128,256,256 --batch 2 --json\n  \
+            dcformer bench train-step --variant nano --shape 64,128,128 --batch 64 --micro-batch 4")]
     TrainStep {
         #[command(flatten)]
         settings: Settings,
         /// Volumes of a step
         #[arg(long, value_name = "N", default_value_t = 1)]
         batch: usize,
+        /// Contrast the batch with as many texts, as `train` does, and encode this many volumes together
+        #[arg(long, value_name = "N")]
+        micro_batch: Option<usize>,
     },
     /// The prompts of a model through its text encoder
     #[command(after_help = "Example:\n  dcformer bench prompts --model MODEL --runs 5 --json")]
@@ -215,17 +219,26 @@ impl Bench {
                     Ok(())
                 })
             }
-            What::TrainStep { settings, batch } => {
+            What::TrainStep {
+                settings,
+                batch,
+                micro_batch,
+            } => {
                 ensure!(batch > 0, "--batch is 0, expected at least 1");
+                ensure!(
+                    micro_batch != Some(0),
+                    "--micro-batch is 0, expected at least 1"
+                );
                 let device = settings.measure.runtime.start()?;
-                let mut step = TrainStep::new(
-                    &settings.encoder()?,
-                    batch,
-                    settings.shape.into(),
-                    settings.seed,
-                    &device,
-                )?;
-                settings.measure.report(|| {
+                let (encoder, shape) = (settings.encoder()?, settings.shape.into());
+                let (seed, measure) = (settings.seed, settings.measure);
+                if let Some(size) = micro_batch {
+                    let mut step =
+                        ContrastiveStep::new(&encoder, batch, size, shape, seed, &device)?;
+                    return measure.report(|| Ok(step.run()?));
+                }
+                let mut step = TrainStep::new(&encoder, batch, shape, seed, &device)?;
+                measure.report(|| {
                     step.run();
                     Ok(())
                 })

@@ -13,15 +13,17 @@ use crate::progress::note;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     dcformer import official.pth --vocab vocab.txt --out MODEL\n  \
-    dcformer import CT-CLIP_v2.pt --vocab vocab.txt --out MODEL")]
+    dcformer import CT-CLIP_v2.pt --vocab vocab.txt --out MODEL\n  \
+    dcformer import DCFormer_SigLIP/ --out MODEL")]
 pub(crate) struct Import {
-    /// The authors' .pth, CT-CLIP's .pt, or an encoder's .safetensors, as `export` writes it
+    /// The authors' .pth, CT-CLIP's .pt, the follow-up's folder as its hub has it, or an encoder's .safetensors, as
+    /// `export` writes it
     #[arg(value_name = "CHECKPOINT")]
     checkpoint: PathBuf,
     /// Folder of the model to write
     #[arg(long, value_name = "MODEL")]
     out: PathBuf,
-    /// Vocabulary of the text encoder: vocab.txt or tokenizer.json
+    /// Vocabulary of the text encoder: vocab.txt or tokenizer.json; the folder's own if not given
     #[arg(long, value_name = "F")]
     vocab: Option<PathBuf>,
     /// config.json of the text encoder; its sizes are read from the weights if not given

@@ -36,6 +36,9 @@ pub(crate) struct Train {
     /// Its size, instead of the configuration's
     #[arg(long, value_name = "V")]
     variant: Option<String>,
+    /// Volumes that are encoded together, instead of the configuration's: less memory, the same contrast
+    #[arg(long, value_name = "N")]
+    micro_batch: Option<usize>,
     #[command(flatten)]
     runtime: Runtime,
 }
@@ -45,6 +48,9 @@ impl Train {
         let mut config = RunConfig::read(&self.config)?;
         if let Some(seed) = self.seed {
             config.seed = seed;
+        }
+        if self.micro_batch.is_some() {
+            config.train.micro_batch = self.micro_batch;
         }
         self.choose_encoder(&mut config)?;
         let device = self.runtime.start()?;

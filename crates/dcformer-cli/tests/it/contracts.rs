@@ -235,6 +235,7 @@ fn bench_prints_its_figures() {
     for what in [
         vec!["bench", "encoder"],
         vec!["bench", "train-step", "--batch", "2"],
+        vec!["bench", "train-step", "--batch=3", "--micro-batch=2"],
     ] {
         let figures = json(&succeed(what.into_iter().chain(arguments)));
         for key in ["median_s", "min_s"] {
@@ -242,6 +243,29 @@ fn bench_prints_its_figures() {
         }
         assert!(figures["simd"].is_string());
     }
+}
+
+#[test]
+fn a_batch_in_parts_has_the_memory_of_a_part() {
+    let peak_rss_mb = |micro_batch: &str| {
+        let figures = json(&succeed([
+            "bench",
+            "train-step",
+            "--shape=64,96,96",
+            "--batch=48",
+            "--micro-batch",
+            micro_batch,
+            "--runs=1",
+            "--json",
+        ]));
+        figures["peak_rss_mb"].as_f64()
+    };
+    // Where the system tells.
+    if let (Some(whole), Some(parts)) = (peak_rss_mb("48"), peak_rss_mb("2")) {
+        assert!(parts < 0.5 * whole, "{parts} MB, whole {whole} MB");
+    }
+    let none = ["bench", "train-step", "--batch=2", "--micro-batch=0"];
+    run(none).failed(&["--micro-batch"]);
 }
 
 #[test]

@@ -27,6 +27,8 @@ mod pytorch;
 mod scans;
 // Latents of a data set, and what is found in them.
 mod search;
+// Text encoders and models as hubs have them.
+mod text;
 // Runs that are killed and resumed.
 mod training;
 

@@ -1,10 +1,12 @@
 //! A run that is killed and resumed ends like one that never was.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{dcformer, succeed, text};
+use safetensors::SafeTensors;
+
+use super::{dcformer, run, succeed, text};
 
 /// A run of a second or two: 6 steps with a checkpoint after each.
 pub(super) fn write_config(path: &Path, phantoms: &Path) {
@@ -38,13 +40,78 @@ learning_rate = 1e-3
 #[test]
 fn a_killed_run_ends_with_the_same_bits() {
     let folder = tempfile::tempdir().expect("a folder");
-    let [phantoms, config, whole, killed] =
-        ["phantoms", "run.toml", "whole", "killed"].map(|name| folder.path().join(name));
+    let [phantoms, config] = ["phantoms", "run.toml"].map(|name| folder.path().join(name));
     succeed(["phantom", text(&phantoms), "--train", "8", "--valid", "1"]);
     write_config(&config, &phantoms);
+    assert_killed_is_whole(&config);
+}
+
+/// What is encoded in parts and drawn for each volume does not depend on where a run was interrupted, either, nor on threads.
+#[test]
+fn a_killed_run_in_parts_with_augmentation_ends_with_the_same_bits() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [phantoms, config, changed] =
+        ["phantoms", "run.toml", "changed.toml"].map(|name| folder.path().join(name));
+    succeed(["phantom", text(&phantoms), "--train", "8", "--valid", "1"]);
+    write_config(&config, &phantoms);
+    rewrite(
+        &config,
+        &changed,
+        &[
+            ("seed = 3", "seed = 4"),
+            ("batch = 4", AUGMENTED),
+            ("{ sentences = { most = 3 } }", "\"shuffled\""),
+        ],
+    );
+    let whole = assert_killed_is_whole(&changed);
+
+    // Each of them has an effect.
+    for (setting, other) in [
+        ("micro_batch = 3", "micro_batch = 1"),
+        ("mirror_left_right = 0.5", ""),
+        ("intensity_scale = 0.1", ""),
+        ("intensity_offset = 0.1", ""),
+        ("noise = 0.05", ""),
+        ("\"shuffled\"", "\"whole\""),
+    ] {
+        rewrite(&changed, &config, &[(setting, other)]);
+        let run = folder.path().join("other");
+        succeed(["train", text(&config), "--out", text(&run)]);
+        assert!(weights(&run) != weights(&whole), "{setting}");
+        std::fs::remove_dir_all(&run).expect("it can be removed");
+    }
+}
+
+/// Everything that changes a volume, and a batch in parts that do not divide it.
+const AUGMENTED: &str = "batch = 4
+micro_batch = 3
+mirror_left_right = 0.5
+intensity_scale = 0.1
+intensity_offset = 0.1
+noise = 0.05";
+
+/// A configuration with some words replaced.
+#[track_caller]
+fn rewrite(from: &Path, to: &Path, replaced: &[(&str, &str)]) {
+    let mut config = std::fs::read_to_string(from).expect("a configuration");
+    for (old, new) in replaced {
+        assert!(config.contains(old), "no {old} in {config}");
+        config = config.replace(old, new);
+    }
+    std::fs::write(to, config).expect("it can be written");
+}
+
+fn weights(run: &Path) -> Vec<u8> {
+    std::fs::read(run.join("model/model.safetensors")).expect("a trained model")
+}
+
+/// A run that is killed and resumed leaves the same files as one that is not, which is given.
+#[track_caller]
+fn assert_killed_is_whole(config: &Path) -> PathBuf {
+    let [whole, killed] = ["whole", "killed"].map(|name| config.with_file_name(name));
     succeed([
         "train",
-        text(&config),
+        text(config),
         "--out",
         text(&whole),
         "--threads",
@@ -54,7 +121,7 @@ fn a_killed_run_ends_with_the_same_bits() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_dcformer"))
         .args([
             "train",
-            text(&config),
+            text(config),
             "--out",
             text(&killed),
             "--threads",
@@ -74,14 +141,14 @@ fn a_killed_run_ends_with_the_same_bits() {
     child.kill().expect("it can be killed");
     child.wait().expect("it ends");
 
-    let again = dcformer(["train", text(&config), "--out", text(&killed)]);
+    let again = dcformer(["train", text(config), "--out", text(&killed)]);
     assert_eq!(
         again.status.code(),
         Some(1),
         "a run is not replaced in silence"
     );
     assert!(String::from_utf8_lossy(&again.stderr).contains("--resume"));
-    succeed(["train", text(&config), "--out", text(&killed), "--resume"]);
+    succeed(["train", text(config), "--out", text(&killed), "--resume"]);
     for name in [
         "model/model.safetensors",
         "model/config.json",
@@ -97,6 +164,7 @@ fn a_killed_run_ends_with_the_same_bits() {
     };
     assert_eq!(steps(&killed), [1, 2, 3, 4, 5, 6]);
     assert_eq!(steps(&whole), [1, 2, 3, 4, 5, 6]);
+    whole
 }
 
 /// The lines of a run's `metrics.jsonl`.
@@ -122,7 +190,6 @@ fn a_validation_measures_and_changes_nothing() {
     validating(2);
     succeed(["train", text(&config), "--out", text(&validated)]);
 
-    let weights = |run: &Path| std::fs::read(run.join("model/model.safetensors")).expect("a model");
     assert!(weights(&plain) == weights(&validated));
     // Three epochs of two steps: after the second, and in the end.
     let measured: Vec<(u64, f64)> = metrics(&validated)
@@ -149,4 +216,99 @@ fn a_validation_measures_and_changes_nothing() {
     ]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("train.validate_every_epochs"));
+}
+
+#[test]
+fn with_frozen_statistics_a_batch_in_parts_is_the_batch() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [phantoms, config, first, frozen] =
+        ["phantoms", "run.toml", "first", "frozen.toml"].map(|name| folder.path().join(name));
+    succeed(["phantom", text(&phantoms), "--train", "8", "--valid", "1"]);
+    write_config(&config, &phantoms);
+    succeed(["train", text(&config), "--out", text(&first)]);
+    let start = format!("[model]\nstart = {:?}", text(&first.join("model")));
+    rewrite(
+        &config,
+        &frozen,
+        &[
+            ("[model]", start.as_str()),
+            ("batch = 4", "batch = 4\nbatch_norm = \"frozen\""),
+        ],
+    );
+    let run = |name: &str, micro_batch: &str| {
+        let out = folder.path().join(name);
+        succeed([
+            "train",
+            text(&frozen),
+            "--out",
+            text(&out),
+            "--micro-batch",
+            micro_batch,
+        ]);
+        out
+    };
+    let [whole, parts] = [run("whole", "4"), run("parts", "3")];
+    for (whole, parts) in metrics(&whole).iter().zip(metrics(&parts)) {
+        for name in ["loss", "gradient_norm"] {
+            let [whole, parts] = [whole, &parts].map(|line| line[name].as_f64().expect(name));
+            // Rounding of the first steps grows in those that follow.
+            assert!(
+                (whole - parts).abs() < 1e-4 * whole,
+                "{name}: {whole}, {parts}"
+            );
+        }
+    }
+    assert_eq!(metrics(&parts).len(), 6);
+    let written = std::fs::read_to_string(parts.join("config.toml")).expect("a configuration");
+    assert!(written.contains("micro_batch = 3"), "{written}");
+
+    // Running statistics are those of the model it started from, everything else has moved.
+    let (before, after) = (weights(&first), weights(&parts));
+    let [before, after] =
+        [&before, &after].map(|bytes| SafeTensors::deserialize(bytes).expect("safetensors"));
+    let same = |name: &&str| {
+        let of = |file: &SafeTensors<'_>| file.tensor(name).expect(name).data().to_vec();
+        of(&before) == of(&after)
+    };
+    let names = before.names();
+    let (running, learnt): (Vec<&str>, Vec<&str>) =
+        names.into_iter().partition(|name| name.contains("running"));
+    assert!(!running.is_empty() && running.iter().all(same));
+    assert!(!learnt.iter().all(same));
+}
+
+#[test]
+fn what_cannot_be_done_in_parts_or_frozen_or_mirrored_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [phantoms, config, changed, out] =
+        ["phantoms", "run.toml", "changed.toml", "run"].map(|name| folder.path().join(name));
+    succeed(["phantom", text(&phantoms), "--train", "8", "--valid", "1"]);
+    write_config(&config, &phantoms);
+    let quantizer = "[model]\nquantizer = { codes = 16, channels = 256 }";
+    let refused = |replaced: &[(&str, &str)], parts: &[&str]| {
+        rewrite(&config, &changed, replaced);
+        run(["train", text(&changed), "--out", text(&out)]).failed(parts);
+    };
+    refused(
+        &[("batch = 4", "batch = 4\nmicro_batch = 0")],
+        &["train.micro_batch", "at least 1"],
+    );
+    refused(
+        &[
+            ("batch = 4", "batch = 4\nmicro_batch = 2"),
+            ("[model]", quantizer),
+        ],
+        &["train.micro_batch", "quantizer"],
+    );
+    refused(
+        &[("batch = 4", "batch = 4\nbatch_norm = \"frozen\"")],
+        &["train.batch_norm", "model.start"],
+    );
+    refused(
+        &[
+            ("batch = 4", "batch = 4\nmirror_left_right = 0.5"),
+            ("[preprocess]", "[preprocess]\norientation = \"keep\""),
+        ],
+        &["train.mirror_left_right", "canonical"],
+    );
 }

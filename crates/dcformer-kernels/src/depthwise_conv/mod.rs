@@ -3,6 +3,7 @@
 pub(crate) mod backward;
 pub(crate) mod cpu;
 pub(crate) mod lines;
+mod points;
 pub(crate) mod reference;
 mod winograd;
 

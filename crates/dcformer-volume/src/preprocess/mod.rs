@@ -93,6 +93,16 @@ pub enum Intensity {
     MinMax,
 }
 
+impl Intensity {
+    /// What the smallest and the largest value become.
+    pub const fn range(self) -> [f32; 2] {
+        match self {
+            Self::Window(_) => [-1.0, 1.0],
+            Self::MinMax => [0.0, 1.0],
+        }
+    }
+}
+
 /// How a scan comes to the wanted size.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]

@@ -128,7 +128,12 @@ pub(super) fn check_bert(path: &Path, config: &BertConfig) -> Result<()> {
         config.hidden_size,
     )?;
     check_range(path, "intermediate_size", config.intermediate_size, MOST)?;
-    check_range(path, "type_vocab_size", config.type_vocab_size, MOST)?;
+    if config.type_vocab_size > 0 {
+        check_range(path, "type_vocab_size", config.type_vocab_size, MOST)?;
+    }
+    if let Some(size) = config.projection_size {
+        check_range(path, "projection_size", size, MOST)?;
+    }
     check_range(
         path,
         "max_position_embeddings",
@@ -171,7 +176,13 @@ pub(super) fn check_bert(path: &Path, config: &BertConfig) -> Result<()> {
     Ok(())
 }
 
-fn check_range(path: &Path, field: &'static str, found: usize, most: usize) -> Result<()> {
+/// Refuses a size of 0, or of more than `most`.
+pub(super) fn check_range(
+    path: &Path,
+    field: &'static str,
+    found: usize,
+    most: usize,
+) -> Result<()> {
     if (1..=most).contains(&found) {
         return Ok(());
     }

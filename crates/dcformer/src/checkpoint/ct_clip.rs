@@ -52,21 +52,10 @@ pub(super) fn drop_unused(weights: &mut Weights) {
 
 /// Takes the learnt temperature out of the weights; `None` if there is none.
 pub(super) fn take_temperature(weights: &mut Weights) -> Result<Option<Temperature>> {
-    let Some(tensor) = weights.tensors.remove(TEMPERATURE) else {
-        return Ok(None);
-    };
-    let values = weights.read_f32(TEMPERATURE, &tensor)?;
-    match values.as_slice() {
-        [logarithm] => Ok(Some(Temperature::Fixed {
-            scale: f64::from(*logarithm).exp(),
-        })),
-        _ => Err(Error::TensorShape {
-            path: weights.path.clone(),
-            tensor: TEMPERATURE.to_owned(),
-            found: tensor.shape.clone(),
-            expected: "a single number",
-        }),
-    }
+    let logarithm = weights.take_number(TEMPERATURE)?;
+    Ok(logarithm.map(|logarithm| Temperature::Fixed {
+        scale: f64::from(logarithm).exp(),
+    }))
 }
 
 /// Sizes of the encoder, from the shapes of its tensors. Their names begin with [`PREFIX`].
@@ -164,6 +153,7 @@ fn layer(path: &[&str]) -> Placement {
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
+    use std::path::Path;
 
     use super::super::tensor_file::Part;
     use super::super::weights::{Data, Element, StoredTensor};
@@ -185,6 +175,7 @@ mod tests {
     fn shapes(tensors: &[(String, Vec<usize>)]) -> Weights {
         let tensor = |(name, shape): &(String, Vec<usize>)| {
             let tensor = StoredTensor {
+                file: Path::new("shapes.pt").into(),
                 shape: shape.clone(),
                 element: Element::F32,
                 data: Data::Part(Part::empty()),

@@ -23,7 +23,7 @@ use crate::text::{Prompts, ReportText, Tokenizer, Vocabulary};
 /// The version of `config.json` that this program writes, and the only one it reads.
 pub const FORMAT_VERSION: u32 = 1;
 
-const CONFIG: &str = "config.json";
+pub(super) const CONFIG: &str = "config.json";
 /// The weights, in a model folder.
 pub(crate) const WEIGHTS: &str = "model.safetensors";
 const VOCABULARY: &str = "vocab.txt";
@@ -303,7 +303,7 @@ fn is_empty_folder(path: &Path) -> bool {
 }
 
 /// The format version in a `config.json`, if it is one of ours.
-fn read_version(path: &Path) -> Option<serde_json::Value> {
+pub(super) fn read_version(path: &Path) -> Option<serde_json::Value> {
     let json: serde_json::Value = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
     json.get("format_version").cloned()
 }

@@ -1,12 +1,13 @@
-//! Text encoders of Hugging Face: their `config.json`, names of weights, folders.
+//! Text encoders of Hugging Face: names of weights, vocabularies, folders.
 
-use std::path::{Path, PathBuf};
+mod config;
+
+use std::path::Path;
 
 use burn::tensor::Device;
-use serde::Deserialize;
 
+pub use self::config::read_bert_config;
 use super::apply::{self, Placement};
-use super::checks::check_bert;
 use super::folder::read_file;
 use super::official::{IGNORED, linear, no_name, prefixed, same};
 use super::weights::Weights;
@@ -14,48 +15,115 @@ use crate::error::{Error, Result};
 use crate::models::{Bert, BertConfig};
 use crate::text::{Tokenizer, Vocabulary};
 
-/// Where the weights of a folder may be, best first.
-const WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
-/// Where its vocabulary may be, best first: `tokenizer.json` knows whether texts are lower-cased.
-const VOCABULARIES: [&str; 2] = ["tokenizer.json", "vocab.txt"];
 /// What models with a head put before the names of the encoder.
-const PREFIX: &str = "bert.";
+const PREFIXES: [&str; 2] = ["bert.", "distilbert."];
 /// The parts of an encoder; whatever else a folder holds is a head for some other purpose.
-const PARTS: [&str; 3] = ["embeddings.", "encoder.", "pooler."];
+const PARTS: [&str; 5] = ["embeddings.", "encoder.", "transformer.", "pooler.", HEAD];
+/// The projection head of CXR-BERT.
+const HEAD: &str = "cls_projection_head.";
+/// What stands before the layers in a DistilBERT, and in a BERT.
+const LAYERS: [&str; 2] = ["transformer.layer.", "encoder.layer."];
+/// Parts of a layer of a DistilBERT, and of a BERT.
+const PARTS_OF_A_LAYER: [(&str, &str); 8] = [
+    ("attention.q_lin", "attention.self.query"),
+    ("attention.k_lin", "attention.self.key"),
+    ("attention.v_lin", "attention.self.value"),
+    ("attention.out_lin", "attention.output.dense"),
+    ("sa_layer_norm", "attention.output.LayerNorm"),
+    ("ffn.lin1", "intermediate.dense"),
+    ("ffn.lin2", "output.dense"),
+    ("output_layer_norm", "output.LayerNorm"),
+];
+/// The head's first layer, by whose shape its length is known.
+const HEAD_WEIGHT: &str = "cls_projection_head.dense_to_hidden.weight";
 
-/// Loads a text encoder and its tokenizer from a Hugging Face folder: `config.json`, `vocab.txt` or `tokenizer.json`,
-/// `model.safetensors` or `pytorch_model.bin`. Heads (`cls.*`, a projection) are left out.
+/// What becomes of the projection head that an encoder's weights have, as CXR-BERT-specialized's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OwnHead {
+    /// It is left out, as the authors do: the features of a text are those of `[CLS]`.
+    #[default]
+    Omit,
+    /// The features of a text are what it makes of `[CLS]`.
+    Use,
+}
+
+/// Loads a text encoder and its tokenizer from a folder as Hugging Face's hub has it: a BERT or a DistilBERT, `config.json`,
+/// `tokenizer.json` or `vocab.txt`, `model.safetensors` or `pytorch_model.bin`, either in one file or in several with their
+/// index. Heads for other purposes (`cls.*`) are left out.
 ///
 /// # Errors
-/// If a file is missing or damaged, the network is not a BERT with GELU, or the weights are not those of the sizes.
-pub fn load_bert(folder: &Path, device: &Device) -> Result<(BertConfig, Bert, Tokenizer)> {
+/// If a file is missing or damaged, the network is none of these, the weights are not those of the sizes, or the head is asked
+/// for and there is none.
+pub fn load_bert(
+    folder: &Path,
+    head: OwnHead,
+    device: &Device,
+) -> Result<(BertConfig, Bert, Tokenizer)> {
     let mut config = read_bert_config(&folder.join("config.json"))?;
-    let vocabulary = Vocabulary::read(&first_there(folder, &VOCABULARIES), true)?;
-    let path = first_there(folder, &WEIGHTS);
-    let mut weights = Weights::open(&path)?;
-    weights.rename(|name| {
-        let name = name.strip_prefix(PREFIX).unwrap_or(name);
-        let kept = PARTS.iter().any(|part| name.starts_with(part))
-            && !IGNORED.iter().any(|ignored| name.ends_with(ignored));
-        // Old files name the norms as TensorFlow did.
-        let name = name.replace("LayerNorm.gamma", "LayerNorm.weight");
-        kept.then(|| name.replace("LayerNorm.beta", "LayerNorm.bias"))
-    });
+    let vocabulary = read_folder_vocabulary(folder)?.ok_or_else(|| Error::NoFile {
+        folder: folder.to_owned(),
+        what: "vocabulary",
+        expected: "tokenizer.json, vocab.txt".to_owned(),
+    })?;
+    let mut weights = Weights::open(folder)?;
+    weights.rename(as_bert);
     config.pooler = weights.shape("pooler.dense.weight").is_some();
+    match head {
+        OwnHead::Omit => {
+            weights.rename(|name| (!name.starts_with(HEAD)).then(|| name.to_owned()));
+        }
+        OwnHead::Use => {
+            config.projection_size = head_size(&weights, "");
+            if config.projection_size.is_none() {
+                return Err(Error::NoTensor {
+                    path: weights.path,
+                    expected: "`cls_projection_head.dense_to_hidden.weight` (an encoder without a projection head of its own \
+                               needs `own_head = false`)",
+                    found: weights.tensors.into_keys().take(3).collect(),
+                });
+            }
+        }
+    }
     let bert = apply::fill(
         config.init(device),
         &weights,
         name,
-        "the BERT of config.json",
+        "the text encoder of config.json",
     )?;
     let tokenizer = tokenizer(vocabulary, &config, folder)?;
     Ok((config, bert, tokenizer))
 }
 
-fn first_there(folder: &Path, names: &[&str]) -> PathBuf {
-    let mut paths = names.iter().map(|name| folder.join(name));
-    let fallback = folder.join(names.first().copied().unwrap_or_default());
-    paths.find(|path| path.exists()).unwrap_or(fallback)
+/// Length of what an encoder's projection head gives, if it has one. `prefix` stands before the names of the encoder.
+pub(super) fn head_size(weights: &Weights, prefix: &str) -> Option<usize> {
+    weights
+        .shape(&format!("{prefix}{HEAD_WEIGHT}"))?
+        .first()
+        .copied()
+}
+
+/// The vocabulary of a folder, if it has one.
+pub(super) fn read_folder_vocabulary(folder: &Path) -> Result<Option<Vocabulary>> {
+    let files = ["tokenizer.json", "vocab.txt"].map(|name| folder.join(name));
+    let found = files.iter().find(|file| file.exists());
+    found.map(|file| read_vocabulary(file)).transpose()
+}
+
+/// A vocabulary of a hub. `tokenizer.json` says itself whether texts are lower-cased; for `vocab.txt`, a
+/// `tokenizer_config.json` beside it does, and without that they are.
+pub(super) fn read_vocabulary(file: &Path) -> Result<Vocabulary> {
+    let settings = file.with_file_name("tokenizer_config.json");
+    let mut lower_case = true;
+    if settings.exists() {
+        let bytes = read_file(&settings)?;
+        let json: serde_json::Value =
+            serde_json::from_slice(&bytes).map_err(|source| Error::Json {
+                path: settings,
+                source,
+            })?;
+        lower_case = json["do_lower_case"].as_bool().unwrap_or(lower_case);
+    }
+    Vocabulary::read(file, lower_case)
 }
 
 /// A tokenizer whose ids the encoder knows.
@@ -78,96 +146,31 @@ pub(crate) fn tokenizer(
     Ok(Tokenizer::new(vocabulary, config.max_position_embeddings))
 }
 
-/// Sizes as a `config.json` of Hugging Face states them. Fields that change no result here are not read.
-#[derive(Debug, Deserialize)]
-struct HuggingFaceConfig {
-    #[serde(default = "bert")]
-    model_type: String,
-    #[serde(default = "gelu")]
-    hidden_act: String,
-    #[serde(default = "absolute")]
-    position_embedding_type: String,
-    #[serde(default)]
-    is_decoder: bool,
-    vocab_size: usize,
-    hidden_size: usize,
-    num_hidden_layers: usize,
-    num_attention_heads: usize,
-    intermediate_size: usize,
-    max_position_embeddings: usize,
-    type_vocab_size: usize,
-    layer_norm_eps: f64,
-    hidden_dropout_prob: f64,
-}
-
-fn bert() -> String {
-    "bert".to_owned()
-}
-
-fn gelu() -> String {
-    "gelu".to_owned()
-}
-
-fn absolute() -> String {
-    "absolute".to_owned()
-}
-
-/// Reads the `config.json` of a Hugging Face BERT.
-///
-/// # Errors
-/// If it cannot be read, is of another network, or states sizes that cannot work.
-pub fn read_bert_config(path: &Path) -> Result<BertConfig> {
-    let bytes = read_file(path)?;
-    let config: HuggingFaceConfig =
-        serde_json::from_slice(&bytes).map_err(|source| Error::Json {
-            path: path.to_owned(),
-            source,
-        })?;
-    let fixed = [
-        (
-            "model_type",
-            &config.model_type,
-            ["bert", "cxr-bert"].as_slice(),
-        ),
-        ("hidden_act", &config.hidden_act, &["gelu"]),
-        (
-            "position_embedding_type",
-            &config.position_embedding_type,
-            &["absolute"],
-        ),
-    ];
-    for (field, found, known) in fixed {
-        if !known.contains(&found.as_str()) {
-            return Err(Error::Config {
-                path: path.to_owned(),
-                field,
-                found: format!("{found:?}"),
-                expected: known.join(" or "),
-            });
-        }
+/// The name that a tensor of a text encoder has in a BERT of today; `None` for what is no part of the encoder.
+pub(super) fn as_bert(name: &str) -> Option<String> {
+    let inner = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix));
+    let name = inner.unwrap_or(name);
+    let kept = PARTS.iter().any(|part| name.starts_with(part))
+        && !IGNORED.iter().any(|ignored| name.ends_with(ignored));
+    if !kept {
+        return None;
     }
-    if config.is_decoder {
-        return Err(Error::Config {
-            path: path.to_owned(),
-            field: "is_decoder",
-            found: "true".to_owned(),
-            expected: "false: an encoder".to_owned(),
-        });
+    if let Some(layer) = name.strip_prefix(LAYERS[0]) {
+        return Some(format!("{}{}", LAYERS[1], part_of_a_layer(layer)));
     }
-    let config = BertConfig {
-        vocab_size: config.vocab_size,
-        hidden_size: config.hidden_size,
-        num_hidden_layers: config.num_hidden_layers,
-        num_attention_heads: config.num_attention_heads,
-        intermediate_size: config.intermediate_size,
-        max_position_embeddings: config.max_position_embeddings,
-        type_vocab_size: config.type_vocab_size,
-        layer_norm_eps: config.layer_norm_eps,
-        hidden_dropout_prob: config.hidden_dropout_prob,
-        pooler: false,
-    };
-    check_bert(path, &config)?;
-    Ok(config)
+    // Old files name the norms as TensorFlow did.
+    let name = name.replace("LayerNorm.gamma", "LayerNorm.weight");
+    Some(name.replace("LayerNorm.beta", "LayerNorm.bias"))
+}
+
+/// `0.ffn.lin1.bias` of a DistilBERT is `0.intermediate.dense.bias` of a BERT.
+fn part_of_a_layer(name: &str) -> String {
+    let renamed = PARTS_OF_A_LAYER.iter().find_map(|(theirs, ours)| {
+        let (layer, part) = name.split_once('.')?;
+        let field = part.strip_prefix(theirs)?.strip_prefix('.')?;
+        Some(format!("{layer}.{ours}.{field}"))
+    });
+    renamed.unwrap_or_else(|| name.to_owned())
 }
 
 /// Hugging Face's name of a parameter of a [`Bert`].
@@ -179,6 +182,9 @@ pub(crate) fn name(path: &[&str]) -> Placement {
         ["embeddings", "norm", field] => norm("embeddings.LayerNorm", field),
         ["layers", index, rest @ ..] => prefixed(&format!("encoder.layer.{index}."), layer(rest)),
         ["pooler", field] => linear(format!("pooler.dense.{field}"), field),
+        ["head", "hidden", field] => linear(format!("{HEAD}dense_to_hidden.{field}"), field),
+        ["head", "norm", field] => norm(&format!("{HEAD}LayerNorm"), field),
+        ["head", "output", field] => linear(format!("{HEAD}dense_to_output.{field}"), field),
         _ => no_name(path),
     }
 }

@@ -1,4 +1,4 @@
-//! From the authors' checkpoints, or an encoder's weights, to a [`Model`].
+//! From the authors' checkpoints, the follow-up's folder, or an encoder's weights, to a [`Model`].
 //!
 //! A checkpoint states no sizes: they are read from the shapes of its tensors. What shapes do not tell is documented at
 //! [`ImportOptions`].
@@ -6,14 +6,21 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
+use dcformer_volume::geometry::Shape3;
 use dcformer_volume::preprocess::Preprocess;
 
 use super::apply;
 use super::checks::{check_bert, check_encoder, check_sizes};
 use super::ct_clip;
-use super::folder::{Model, ModelConfig};
-use super::huggingface::{read_bert_config, tokenizer};
-use super::official::{self, CODEBOOK, CONFIG, ENCODER, IMAGE_PROJECTION, TEXT, TEXT_PROJECTION};
+use super::folder::{self, Model, ModelConfig};
+use super::huggingface::{
+    head_size, read_bert_config, read_folder_vocabulary, read_vocabulary, tokenizer,
+};
+use super::med3dvlm;
+use super::official::{
+    self, CODEBOOK, CONFIG, ENCODER, IMAGE_PROJECTION, LOGIT_BIAS, LOGIT_SCALE, TEXT,
+    TEXT_PROJECTION,
+};
 use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::models::clip::ProjectionConfig;
@@ -23,7 +30,6 @@ use crate::models::{
     ImageEncoderConfig, ImageTowerConfig, Reduction, Temperature, TextTowerConfig,
     VectorQuantizerConfig, preset,
 };
-use crate::text::Vocabulary;
 
 /// The tensor by which DCFormer is found, whatever stands before it.
 const FIRST_TENSOR: &str = "s0.0.0.c1.0.weight";
@@ -33,7 +39,8 @@ const HEAD: usize = 64;
 /// What an import is told besides the checkpoint.
 #[derive(Clone, Debug, Default)]
 pub struct ImportOptions {
-    /// `vocab.txt` or `tokenizer.json` of the text encoder. Without it the model encodes images only.
+    /// `vocab.txt` or `tokenizer.json` of the text encoder. Without it, what the folder has, if a folder is read; else the
+    /// model encodes images only.
     pub vocabulary: Option<PathBuf>,
     /// `config.json` of the text encoder (Hugging Face). Without it sizes come from the shapes, heads are 64 wide, and
     /// norms and dropout are BERT's.
@@ -46,14 +53,20 @@ pub struct ImportOptions {
     pub reduction: Option<Reduction>,
 }
 
-/// Reads the authors' `.pth`, CT-CLIP's `.pt`, or an encoder's `.safetensors`, with or without a prefix such as
-/// `visual_transformer.encoder.`.
+/// Reads the authors' `.pth`, CT-CLIP's `.pt`, the follow-up's folder or its weights, or an encoder's `.safetensors`, with or
+/// without a prefix such as `visual_transformer.encoder.`.
 ///
 /// # Errors
 /// If the file is damaged or of another network: then with every tensor that is missing, unknown or of another shape.
 pub fn import(checkpoint: &Path, options: &ImportOptions, device: &Device) -> Result<Model> {
+    let folder = checkpoint.is_dir().then_some(checkpoint);
+    let volume = match folder {
+        Some(folder) => read_folder(folder)?,
+        None => None,
+    };
     let mut weights = Weights::open(checkpoint)?;
     official::clean(&mut weights)?;
+    let is_follow_up = med3dvlm::unify_names(&mut weights);
     let recorded = recorded_config(&weights)?;
     let recorded = recorded.as_ref();
     let encoder = choose_encoder(&mut weights, options, recorded, device)?;
@@ -61,7 +74,11 @@ pub fn import(checkpoint: &Path, options: &ImportOptions, device: &Device) -> Re
         .reduction
         .or(recorded.map(|clip| clip.image.reduction))
         .unwrap_or(encoder.reduction());
-    let temperature = infer_temperature(&mut weights, recorded)?;
+    let temperature = if is_follow_up {
+        med3dvlm::take_temperature(&mut weights)?
+    } else {
+        infer_temperature(&mut weights, recorded)?
+    };
 
     let variant = encoder.variant_name().unwrap_or("of these sizes");
     let model = format!("{} {variant}", encoder.network());
@@ -80,11 +97,20 @@ pub fn import(checkpoint: &Path, options: &ImportOptions, device: &Device) -> Re
     if config.clip.image.encoder == ImageEncoderConfig::Ctvit(CtvitEncoderConfig::ct_clip()) {
         config.preprocess = Preprocess::ct_clip();
     }
+    if is_follow_up {
+        config.preprocess = Preprocess::med3dvlm();
+        config.preprocess.shape = volume.unwrap_or(config.preprocess.shape);
+        config.preprocess.check()?;
+    }
     let clip = apply::fill(config.clip.init(device), &weights, official::name, &model)?;
-    let tokenizer = match (&options.vocabulary, &config.clip.text) {
-        (Some(path), Some(text)) => {
-            let vocabulary = Vocabulary::read(path, true)?;
+    let vocabulary = match &options.vocabulary {
+        Some(path) => Some(read_vocabulary(path)?),
+        None => folder.map(read_folder_vocabulary).transpose()?.flatten(),
+    };
+    let tokenizer = match (vocabulary, &config.clip.text) {
+        (Some(vocabulary), Some(text)) => {
             config.lower_case = vocabulary.lower_case();
+            let path = options.vocabulary.as_deref().unwrap_or(checkpoint);
             Some(tokenizer(vocabulary, &text.encoder, path)?)
         }
         _ => None,
@@ -94,6 +120,20 @@ pub fn import(checkpoint: &Path, options: &ImportOptions, device: &Device) -> Re
         clip,
         tokenizer,
     })
+}
+
+/// The size of volumes that a folder's configuration states, if it is the follow-up's.
+fn read_folder(folder: &Path) -> Result<Option<Shape3>> {
+    let config = folder.join(folder::CONFIG);
+    if let Some(version) = folder::read_version(&config) {
+        return Err(Error::Config {
+            path: config,
+            field: "format_version",
+            found: version.to_string(),
+            expected: "the configuration of a downloaded model; this folder is a model already, use it with --model".to_owned(),
+        });
+    }
+    med3dvlm::read_input_size(&config)
 }
 
 /// The model that a file of our own export says it holds.
@@ -219,16 +259,21 @@ fn infer_projection(
     encoder: &ImageEncoderConfig,
     reduction: Reduction,
 ) -> Option<ProjectionConfig> {
-    match *weights.shape(IMAGE_PROJECTION)? {
+    match *weights.shape(&format!("{IMAGE_PROJECTION}weight"))? {
         [outputs, inputs] => Some(ProjectionConfig {
             inputs: match reduction {
                 Reduction::Channel => encoder.features(),
                 Reduction::Depth | Reduction::None => inputs,
             },
             outputs,
+            bias: has_bias(weights, IMAGE_PROJECTION),
         }),
         _ => None,
     }
+}
+
+fn has_bias(weights: &Weights, projection: &str) -> bool {
+    weights.shape(&format!("{projection}bias")).is_some()
 }
 
 /// How similarities become logits: the authors' way unless the file says or holds something else.
@@ -239,8 +284,8 @@ fn infer_temperature(weights: &mut Weights, recorded: Option<&ClipConfig>) -> Re
     let learnt = |name| weights.shape(name).is_some();
     Ok(match recorded {
         Some(clip) => clip.temperature,
-        None if learnt("logit_bias") => Temperature::SIGLIP,
-        None if learnt("logit_scale") => Temperature::CLIP,
+        None if learnt(LOGIT_BIAS) => Temperature::SIGLIP,
+        None if learnt(LOGIT_SCALE) => Temperature::CLIP,
         None => Temperature::AUTHORS,
     })
 }
@@ -250,7 +295,7 @@ fn infer_text(
     options: &ImportOptions,
     recorded: Option<&ClipConfig>,
 ) -> Result<Option<TextTowerConfig>> {
-    let Some(&[latent, _]) = weights.shape(TEXT_PROJECTION) else {
+    let Some(&[latent, _]) = weights.shape(&format!("{TEXT_PROJECTION}weight")) else {
         return Ok(None);
     };
     let encoder = match &options.text_config {
@@ -266,8 +311,13 @@ fn infer_text(
     encoder.pooler = weights
         .shape(&format!("{TEXT}pooler.dense.weight"))
         .is_some();
+    encoder.projection_size = head_size(weights, TEXT);
     check_bert(&weights.path, &encoder)?;
-    Ok(Some(TextTowerConfig { encoder, latent }))
+    Ok(Some(TextTowerConfig {
+        encoder,
+        latent,
+        bias: has_bias(weights, TEXT_PROJECTION),
+    }))
 }
 
 /// Sizes of the text encoder, from the shapes of its tensors; `None` if it is no BERT.
@@ -278,7 +328,9 @@ fn infer_bert(weights: &Weights) -> Option<BertConfig> {
     };
     let (vocab_size, hidden_size) = rows_and_columns("embeddings.word_embeddings")?;
     let (max_position_embeddings, _) = rows_and_columns("embeddings.position_embeddings")?;
-    let (type_vocab_size, _) = rows_and_columns("embeddings.token_type_embeddings")?;
+    // A DistilBERT has none.
+    let kinds = rows_and_columns("embeddings.token_type_embeddings");
+    let type_vocab_size = kinds.map_or(0, |(rows, _)| rows);
     let (intermediate_size, _) = rows_and_columns("encoder.layer.0.intermediate.dense")?;
     let layer = |index: usize| format!("encoder.layer.{index}.intermediate.dense");
     let num_hidden_layers = (0..)

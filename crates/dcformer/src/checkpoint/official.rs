@@ -27,8 +27,11 @@ use crate::error::{Error, Result};
 pub(crate) const ENCODER: &str = "visual_transformer.encoder.";
 pub(crate) const CODEBOOK: &str = "visual_transformer.vq._codebook.";
 pub(crate) const TEXT: &str = "text_transformer.";
-pub(crate) const IMAGE_PROJECTION: &str = "to_visual_latent.weight";
-pub(crate) const TEXT_PROJECTION: &str = "to_text_latent.weight";
+pub(crate) const IMAGE_PROJECTION: &str = "to_visual_latent.";
+pub(crate) const TEXT_PROJECTION: &str = "to_text_latent.";
+/// The logarithm of the learnt scale of similarities, and what SigLIP adds: names of CLIP's and of ours.
+pub(crate) const LOGIT_SCALE: &str = "logit_scale";
+pub(crate) const LOGIT_BIAS: &str = "logit_bias";
 
 /// Where an export keeps the configuration of the model, which shapes do not tell of every network: a key of the file's
 /// metadata.
@@ -156,7 +159,7 @@ pub(crate) fn clean(weights: &mut Weights) -> Result<()> {
 
 /// Whether a tensor of this official name belongs to the text tower.
 pub(super) fn is_text(name: &str) -> bool {
-    name.starts_with(TEXT) || name == TEXT_PROJECTION
+    name.starts_with(TEXT) || name.starts_with(TEXT_PROJECTION)
 }
 
 /// The official name of a parameter of a [`Clip`](crate::models::Clip).
@@ -166,12 +169,12 @@ pub(crate) fn name(path: &[&str]) -> Placement {
         ["image", "encoder", "Ctvit", rest @ ..] => prefixed(ct_clip::PREFIX, ct_clip::name(rest)),
         ["image", "encoder", _network, rest @ ..] => prefixed(ENCODER, as_in_pytorch(rest)),
         ["image", "quantizer", field] => same(format!("{CODEBOOK}{}", codebook(field))),
-        ["image", "projection", "weight"] => transposed(IMAGE_PROJECTION.to_owned()),
-        ["text", "projection", "weight"] => transposed(TEXT_PROJECTION.to_owned()),
+        ["image", "projection", field] => linear(format!("{IMAGE_PROJECTION}{field}"), field),
+        ["text", "projection", field] => linear(format!("{TEXT_PROJECTION}{field}"), field),
         ["text", "encoder", rest @ ..] => prefixed(TEXT, huggingface::name(rest)),
         ["classifier", "linear", field] => linear(format!("classifier.{field}"), field),
-        ["logit_scale", "log_scale"] => same("logit_scale".to_owned()),
-        ["logit_scale", "bias"] => same("logit_bias".to_owned()),
+        ["logit_scale", "log_scale"] => same(LOGIT_SCALE.to_owned()),
+        ["logit_scale", "bias"] => same(LOGIT_BIAS.to_owned()),
         _ => no_name(path),
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use pytorch_reader::{DType, PytorchReader};
 
@@ -29,6 +30,7 @@ pub(crate) fn read(path: &Path) -> Result<BTreeMap<String, StoredTensor>> {
         .into_iter()
         .find(|section| tensors.keys().any(|name| name.starts_with(section)))
         .unwrap_or_default();
+    let file: Arc<Path> = path.into();
     tensors
         .into_iter()
         .filter_map(|(name, tensor)| Some((name.strip_prefix(section)?.to_owned(), tensor)))
@@ -43,6 +45,7 @@ pub(crate) fn read(path: &Path) -> Result<BTreeMap<String, StoredTensor>> {
                 });
             }
             let stored = StoredTensor {
+                file: Arc::clone(&file),
                 shape: tensor.shape().to_vec(),
                 element: match tensor.dtype() {
                     DType::F64 => Element::F64,

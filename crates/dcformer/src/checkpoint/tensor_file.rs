@@ -65,9 +65,11 @@ pub(crate) fn read(path: &Path) -> Result<Contents> {
                 source,
             })?;
     let file = Arc::new(Mutex::new(file));
+    let shared_path: Arc<Path> = path.into();
     let stored = |info: &TensorInfo| {
         let (from, to) = info.data_offsets;
         StoredTensor {
+            file: Arc::clone(&shared_path),
             shape: info.shape.clone(),
             element: match info.dtype {
                 Dtype::F64 => Element::F64,

@@ -1,16 +1,26 @@
-//! A file of named tensors, whatever its format, decoded one tensor at a time.
+//! Named tensors of a file or of several, whatever the format, decoded one tensor at a time.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use half::{bf16, f16};
 
-use super::{pickle, tensor_file};
+use super::{pickle, shards, tensor_file};
 use crate::error::{Error, Result};
 
-/// Named tensors of one file.
+/// The weights of a folder of Hugging Face, best first.
+const OF_A_FOLDER: [&str; 4] = [
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+];
+
+/// Named tensors.
 #[derive(Debug)]
 pub(crate) struct Weights {
+    /// The file, or the index of several.
     pub(crate) path: PathBuf,
     pub(crate) tensors: BTreeMap<String, StoredTensor>,
     /// What the file says about itself, in words.
@@ -20,6 +30,8 @@ pub(crate) struct Weights {
 /// A tensor that was found and not yet read.
 #[derive(Clone, Debug)]
 pub(crate) struct StoredTensor {
+    /// The file it is in.
+    pub(crate) file: Arc<Path>,
     pub(crate) shape: Vec<usize>,
     pub(crate) element: Element,
     pub(crate) data: Data,
@@ -46,8 +58,32 @@ pub(crate) enum Data {
 }
 
 impl Weights {
-    /// Opens a `.safetensors` file or a PyTorch checkpoint.
+    /// Opens a `.safetensors` file, a PyTorch checkpoint, the index of either in parts, or a folder with one of these.
     pub(crate) fn open(path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            let found = OF_A_FOLDER.map(|name| path.join(name));
+            let found = found.iter().find(|path| path.exists());
+            return match found {
+                Some(file) => Self::open(file),
+                None => Err(Error::NoFile {
+                    folder: path.to_owned(),
+                    what: "file of weights",
+                    expected: OF_A_FOLDER.join(", "),
+                }),
+            };
+        }
+        if shards::is_index(path) {
+            return Ok(Self {
+                path: path.to_owned(),
+                tensors: shards::read(path)?,
+                metadata: HashMap::new(),
+            });
+        }
+        Self::open_file(path)
+    }
+
+    /// Opens a `.safetensors` file or a PyTorch checkpoint.
+    pub(super) fn open_file(path: &Path) -> Result<Self> {
         let extension = path.extension().and_then(|extension| extension.to_str());
         let (tensors, metadata) = match extension.map(str::to_ascii_lowercase).as_deref() {
             Some("safetensors") => tensor_file::read(path)?,
@@ -78,6 +114,25 @@ impl Weights {
             .collect();
     }
 
+    /// Takes a single number out of the weights; `None` if there is none of this name.
+    ///
+    /// # Errors
+    /// [`Error::TensorShape`] if it is not single.
+    pub(crate) fn take_number(&mut self, name: &str) -> Result<Option<f32>> {
+        let Some(tensor) = self.tensors.remove(name) else {
+            return Ok(None);
+        };
+        match self.read_f32(name, &tensor)?.as_slice() {
+            [number] => Ok(Some(*number)),
+            _ => Err(Error::TensorShape {
+                path: tensor.file.to_path_buf(),
+                tensor: name.to_owned(),
+                found: tensor.shape,
+                expected: "a single number",
+            }),
+        }
+    }
+
     /// The values of a tensor, row-major, as `f32`.
     pub(crate) fn read_f32(&self, name: &str, tensor: &StoredTensor) -> Result<Vec<f32>> {
         let bytes = self.read_bytes(tensor)?;
@@ -87,7 +142,7 @@ impl Weights {
             Element::F16 => Ok(decode(&bytes, |bytes| f16::from_le_bytes(bytes).to_f32())),
             Element::Bf16 => Ok(decode(&bytes, |bytes| bf16::from_le_bytes(bytes).to_f32())),
             Element::Other(found) => Err(Error::ElementType {
-                path: self.path.clone(),
+                path: tensor.file.to_path_buf(),
                 tensor: name.to_owned(),
                 found: found.clone(),
             }),
@@ -98,10 +153,10 @@ impl Weights {
     pub(crate) fn read_bytes(&self, tensor: &StoredTensor) -> Result<Vec<u8>> {
         match &tensor.data {
             Data::Part(part) => part.read().map_err(|source| Error::Read {
-                path: self.path.clone(),
+                path: tensor.file.to_path_buf(),
                 source,
             }),
-            Data::Pickle(tensor) => pickle::read_bytes(&self.path, tensor),
+            Data::Pickle(pickled) => pickle::read_bytes(&tensor.file, pickled),
         }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Sequences are computed one after another in one matrix of tokens, without padding: padding changes no result, so
 //! computing it is waste. Layers are post-norm: `x = norm(x + attention(x))`, `x = norm(x + mlp(x))`.
+//!
+//! A DistilBERT (arXiv 1910.01108) is a BERT without kinds of tokens; CXR-BERT (arXiv 2204.09817) one with a projection head.
 
 use std::collections::HashMap;
 
@@ -13,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::layer_norm::LayerNorm;
 use super::mlp::{self, bias_of};
+use super::projection_head::ProjectionHead;
 
 /// Standard deviation of fresh embeddings (`initializer_range` of the published models); a norm follows them.
 const EMBEDDING_DEVIATION: f64 = 0.02;
@@ -33,7 +36,7 @@ pub struct BertConfig {
     pub intermediate_size: usize,
     /// Most tokens of a sequence.
     pub max_position_embeddings: usize,
-    /// Kinds of tokens; only the first is used.
+    /// Kinds of tokens; only the first is used. 0 for DistilBERT, which knows none.
     pub type_vocab_size: usize,
     /// Added to a variance before its root is taken.
     pub layer_norm_eps: f64,
@@ -43,6 +46,9 @@ pub struct BertConfig {
     /// Whether the weights include the pooler, which nothing here uses: kept so that an export is complete.
     #[serde(default)]
     pub pooler: bool,
+    /// Length of what a projection head makes of `[CLS]` (CXR-BERT-specialized: 128); absent for an encoder without one.
+    #[serde(default)]
+    pub projection_size: Option<usize>,
 }
 
 impl BertConfig {
@@ -59,6 +65,7 @@ impl BertConfig {
             layer_norm_eps: 1e-12,
             hidden_dropout_prob: 0.1,
             pooler: false,
+            projection_size: None,
         }
     }
 
@@ -74,6 +81,11 @@ impl BertConfig {
         }
     }
 
+    /// Length of the features of a text.
+    pub fn features(&self) -> usize {
+        self.projection_size.unwrap_or(self.hidden_size)
+    }
+
     /// Builds the encoder with fresh weights on `device`.
     pub fn init(&self, device: &Device) -> Bert {
         let layers = (0..self.num_hidden_layers)
@@ -86,6 +98,9 @@ impl BertConfig {
             embeddings: Embeddings::new(self, device),
             layers,
             pooler,
+            head: self
+                .projection_size
+                .map(|outputs| ProjectionHead::new(self.hidden_size, outputs, device)),
         }
     }
 }
@@ -157,6 +172,20 @@ impl TextBatch {
         (Self { ids, lengths }, which)
     }
 
+    /// The texts in batches of `size`, at least 1; the last may be smaller.
+    pub(crate) fn parts(&self, size: usize) -> Vec<Self> {
+        let mut ids = self.ids.as_slice();
+        let part = |lengths: &[usize]| {
+            let (of_part, rest) = ids.split_at(lengths.iter().sum());
+            ids = rest;
+            Self {
+                ids: of_part.to_vec(),
+                lengths: lengths.to_vec(),
+            }
+        };
+        self.lengths.chunks(size.max(1)).map(part).collect()
+    }
+
     /// Where each text begins.
     fn starts(&self) -> impl Iterator<Item = usize> + '_ {
         self.lengths.iter().scan(0, |next, length| {
@@ -177,10 +206,11 @@ pub struct Bert {
     embeddings: Embeddings,
     layers: Vec<Layer>,
     pooler: Option<Linear>,
+    head: Option<ProjectionHead>,
 }
 
 impl Bert {
-    /// Features of every token.
+    /// Features of every token, before the head.
     ///
     /// # Shapes
     /// - output: `[tokens, hidden]`, texts one after another
@@ -192,24 +222,28 @@ impl Bert {
         through(&self.layers, x, batch)
     }
 
-    /// Features of the first token of every text, `[CLS]`. In the last layer, nothing is computed of the other tokens but
-    /// what the first attends to.
+    /// Features of every text: of its first token, `[CLS]`, through the head if there is one. In the last layer, nothing is
+    /// computed of the other tokens but what the first attends to.
     ///
     /// # Shapes
-    /// - output: `[texts, hidden]`
+    /// - output: `[texts, features]`, see [`BertConfig::features`]
     ///
     /// # Panics
     /// As [`forward`](Self::forward).
     pub fn forward_cls(&self, batch: &TextBatch) -> Tensor<2> {
         let x = self.embeddings.forward(batch);
         let starts = indices(batch.starts(), &x.device());
-        match self.layers.split_last() {
+        let first = match self.layers.split_last() {
             None => x.select(0, starts),
             Some((last, before)) => {
                 let x = through(before, x, batch);
                 let attended = last.attend(&x, batch.lengths()).select(0, starts.clone());
                 last.transform(x.select(0, starts), attended)
             }
+        };
+        match &self.head {
+            Some(head) => head.forward(first),
+            None => first,
         }
     }
 }
@@ -221,7 +255,7 @@ fn through(layers: &[Layer], x: Tensor<2>, batch: &TextBatch) -> Tensor<2> {
 }
 
 /// `of` as a tensor to select rows with.
-pub(super) fn indices(of: impl Iterator<Item = usize>, device: &Device) -> Tensor<1, Int> {
+pub(crate) fn indices(of: impl Iterator<Item = usize>, device: &Device) -> Tensor<1, Int> {
     let values: Vec<i64> = of.map(|index| index as i64).collect();
     let count = values.len();
     Tensor::from_data(TensorData::new(values, [count]), device)
@@ -235,7 +269,7 @@ struct Embeddings {
     /// `[positions, hidden]`
     position: Param<Tensor<2>>,
     /// `[kinds, hidden]`
-    token_type: Param<Tensor<2>>,
+    token_type: Option<Param<Tensor<2>>>,
     norm: LayerNorm,
     dropout: Dropout,
 }
@@ -252,7 +286,7 @@ impl Embeddings {
         Self {
             word: table(config.vocab_size),
             position: table(config.max_position_embeddings),
-            token_type: table(config.type_vocab_size),
+            token_type: (config.type_vocab_size > 0).then(|| table(config.type_vocab_size)),
             norm: LayerNorm::new(config.hidden_size, config.layer_norm_eps, device),
             dropout: DropoutConfig::new(config.hidden_dropout_prob).init(),
         }
@@ -276,8 +310,10 @@ impl Embeddings {
         let device = words.device();
         let ids = indices(batch.ids().iter().map(|&id| id as usize), &device);
         let positions = positions.select(0, indices(batch.positions(), &device));
-        let first_kind = self.token_type.val().narrow(0, 0, 1);
-        let sum = words.select(0, ids) + positions + first_kind;
+        let mut sum = words.select(0, ids) + positions;
+        if let Some(kinds) = &self.token_type {
+            sum = sum + kinds.val().narrow(0, 0, 1);
+        }
         self.dropout.forward(self.norm.forward(sum))
     }
 }
@@ -353,7 +389,7 @@ impl Layer {
 /// Fresh weights that keep the variance of their inputs. The published models' 0.02 is nearly that at their width of 768;
 /// at 128 it would make every sentence's `[CLS]` the same, and a small encoder from scratch would take thousands of steps
 /// to leave that.
-fn linear(inputs: usize, outputs: usize, device: &Device) -> Linear {
+pub(super) fn linear(inputs: usize, outputs: usize, device: &Device) -> Linear {
     let keep_variance = Initializer::Normal {
         mean: 0.0,
         std: 1.0 / (inputs as f64).sqrt(),
@@ -394,6 +430,17 @@ mod tests {
     }
 
     #[test]
+    fn distilbert_has_the_published_number_of_parameters() {
+        let config = BertConfig {
+            num_hidden_layers: 6,
+            type_vocab_size: 0,
+            ..BertConfig::base()
+        };
+        // `DistilBertModel(DistilBertConfig())` of Hugging Face.
+        assert_eq!(config.init(&Device::flex()).num_params(), 66_362_880);
+    }
+
+    #[test]
     fn the_first_token_stands_for_its_text() {
         let bert = small().init(&Device::flex());
         let batch = TextBatch::new(&[vec![1, 5, 2], vec![7], vec![3, 3, 4, 9]]);
@@ -412,6 +459,15 @@ mod tests {
         let (distinct, which) = TextBatch::new(&texts).distinct();
         assert_eq!(distinct, TextBatch::new(&[vec![4, 2], vec![4], vec![2, 4]]));
         assert_eq!(which, [0, 1, 0, 2, 1]);
+    }
+
+    #[test]
+    fn parts_hold_all_texts_in_their_order() {
+        let texts = [vec![4, 2], vec![4], vec![7, 2, 1], vec![2, 4], vec![5]];
+        let batch = TextBatch::new(&texts);
+        let expected = [&texts[..2], &texts[2..4], &texts[4..]].map(TextBatch::new);
+        assert_eq!(batch.parts(2), expected);
+        assert_eq!(batch.parts(9), [batch]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! image: encoder -> quantizer? -> reduction -> projection -> unit length
-//! text:  BERT -> [CLS] -> projection -> unit length
+//! text:  BERT -> [CLS] -> head? -> projection -> unit length
 //! ```
 
 use std::fmt;
@@ -10,6 +10,7 @@ use std::fmt;
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
+use dcformer_kernels::on_workers;
 use serde::{Deserialize, Serialize};
 
 use super::batch_norm::Statistics;
@@ -46,6 +47,7 @@ impl ClipConfig {
         let projection = ProjectionConfig {
             inputs: encoder.features(),
             outputs: LATENT,
+            bias: false,
         };
         Self {
             image: ImageTowerConfig {
@@ -57,6 +59,7 @@ impl ClipConfig {
             text: Some(TextTowerConfig {
                 encoder: text,
                 latent: LATENT,
+                bias: false,
             }),
             temperature: Temperature::AUTHORS,
             classifier: None,
@@ -144,7 +147,7 @@ impl ImageTowerConfig {
     }
 }
 
-/// Sizes of a projection to latents; it has no bias.
+/// Sizes of a projection to latents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProjectionConfig {
@@ -152,12 +155,15 @@ pub struct ProjectionConfig {
     pub inputs: usize,
     /// Length of the latent.
     pub outputs: usize,
+    /// Whether a bias is added: the follow-up project does, the authors do not.
+    #[serde(default)]
+    pub bias: bool,
 }
 
 impl ProjectionConfig {
     fn init(&self, device: &Device) -> Linear {
         LinearConfig::new(self.inputs, self.outputs)
-            .with_bias(false)
+            .with_bias(self.bias)
             .init(device)
     }
 }
@@ -170,13 +176,17 @@ pub struct TextTowerConfig {
     pub encoder: BertConfig,
     /// Length of the latent.
     pub latent: usize,
+    /// Whether the projection to the latent adds a bias, as [`ProjectionConfig::bias`].
+    #[serde(default)]
+    pub bias: bool,
 }
 
 impl TextTowerConfig {
     fn init(&self, device: &Device) -> TextTower {
         let projection = ProjectionConfig {
-            inputs: self.encoder.hidden_size,
+            inputs: self.encoder.features(),
             outputs: self.latent,
+            bias: self.bias,
         };
         TextTower {
             encoder: self.encoder.init(device),
@@ -423,7 +433,8 @@ impl Clip {
     /// # Panics
     /// As [`Bert::forward`].
     pub fn encode_text(&self, batch: &TextBatch) -> Result<Tensor<2>> {
-        Ok(self.text_tower()?.latent(batch))
+        let tower = self.text_tower()?;
+        Ok(on_workers(|| tower.latent(batch)))
     }
 
     /// The text tower of a model that must have one.

@@ -22,6 +22,7 @@ mod mlp;
 mod patch_embedding;
 mod patches;
 pub mod poolformer;
+mod projection_head;
 mod pyramid;
 pub mod quantizer;
 pub mod similarity;

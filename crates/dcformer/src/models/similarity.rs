@@ -24,7 +24,7 @@ pub enum Temperature {
         /// s before training.
         initial_log_scale: f64,
     },
-    /// Multiplied by exp(s), plus a bias, both learnt; pairwise sigmoid loss (SigLIP, the follow-up project).
+    /// Multiplied by exp(s), without a bound, plus a bias, both learnt; pairwise sigmoid loss (SigLIP, the follow-up project).
     Sigmoid {
         /// s before training; SigLIP starts at ln 10.
         initial_log_scale: f64,
@@ -88,9 +88,24 @@ impl LogitScale {
     /// What similarities are multiplied by, `[1]`.
     pub fn scale(&self, device: &Device) -> Tensor<1> {
         match (&self.log_scale, self.temperature) {
+            (Some(log_scale), Temperature::Sigmoid { .. }) => log_scale.val().exp(),
             (Some(log_scale), _) => log_scale.val().exp().clamp_max(MAX_SCALE),
             (None, Temperature::Fixed { scale }) => Tensor::full([1], scale, device),
             (None, _) => unreachable!("a learnt temperature is built with its log-scale"),
+        }
+    }
+
+    /// Logits of all images and texts: similarities, scaled, plus the bias if there is one.
+    ///
+    /// # Shapes
+    /// - `image`: `[images, latent]`, `text`: `[texts, latent]`; rows of unit length
+    /// - output: `[images, texts]`
+    pub fn logits(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<2> {
+        let scale = self.scale(&image.device());
+        let logits = image.matmul(text.transpose()) * scale.unsqueeze_dim(0);
+        match &self.bias {
+            None => logits,
+            Some(bias) => logits + bias.val().unsqueeze_dim(0),
         }
     }
 
@@ -108,7 +123,7 @@ impl LogitScale {
         }
     }
 
-    /// [`zero_shot_probabilities`] at this scale.
+    /// [`zero_shot_probabilities`] at this scale. A bias changes nothing: both prompts have it.
     pub fn probabilities(
         &self,
         image: Tensor<2>,

@@ -9,6 +9,8 @@ pub enum ReportText {
     /// All of it, as the authors do.
     #[default]
     Whole,
+    /// All of its sentences, in an order that is drawn anew each step.
+    Shuffled,
     /// A few of its sentences, dealt anew each step, in random order: short texts, such as prompts are, are then as
     /// familiar as long ones, and one sentence says one thing, which a small text encoder learns first.
     Sentences {

@@ -124,7 +124,12 @@ fn parse_tokenizer_json(path: &Path, bytes: &[u8]) -> Result<Vocabulary> {
         source,
     })?;
     let model = &json["model"];
-    if model["type"] != "WordPiece" {
+    // Files of the first releases do not name the type.
+    let is_word_piece = match &model["type"] {
+        serde_json::Value::Null => model["continuing_subword_prefix"] == CONTINUATION,
+        kind => kind == "WordPiece",
+    };
+    if !is_word_piece {
         return Err(wrong(format!("the model's type is {}", model["type"])));
     }
     let vocab = model["vocab"]
@@ -358,11 +363,19 @@ mod tests {
     fn a_tokenizer_json_says_whether_it_lower_cases() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tokenizer.json");
-        let json = r#"{"normalizer":{"type":"BertNormalizer","lowercase":false},
-            "model":{"type":"WordPiece","vocab":{"[CLS]":1,"[UNK]":0,"[SEP]":2,"Lung":3}}}"#;
-        std::fs::write(&path, json).unwrap();
-        let vocabulary = Vocabulary::read(&path, true).unwrap();
-        assert!(!vocabulary.lower_case());
-        assert_eq!(vocabulary.tokens(), ["[UNK]", "[CLS]", "[SEP]", "Lung"]);
+        // Old files know a WordPiece by its marks only.
+        for kind in [
+            r#""type":"WordPiece""#,
+            r###""continuing_subword_prefix":"##""###,
+        ] {
+            let json = format!(
+                r#"{{"normalizer":{{"type":"BertNormalizer","lowercase":false}},
+                "model":{{{kind},"vocab":{{"[CLS]":1,"[UNK]":0,"[SEP]":2,"Lung":3}}}}}}"#
+            );
+            std::fs::write(&path, json).unwrap();
+            let vocabulary = Vocabulary::read(&path, true).unwrap();
+            assert!(!vocabulary.lower_case());
+            assert_eq!(vocabulary.tokens(), ["[UNK]", "[CLS]", "[SEP]", "Lung"]);
+        }
     }
 }

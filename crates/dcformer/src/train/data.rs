@@ -11,6 +11,7 @@ use dcformer_volume::scan::ScanOptions;
 use half::f16;
 use rayon::prelude::*;
 
+use super::augmentation::Augmentation;
 use super::config::DataConfig;
 use super::labels::LabelTable;
 use crate::error::{Error, Result};
@@ -190,18 +191,17 @@ impl VolumeSource {
         self.places.is_empty()
     }
 
-    /// Volumes one after the other, `[volumes, depth, height, width]`, each moved by its shift (depth, height, width);
-    /// what comes in from outside is the padding value.
+    /// Volumes one after the other, `[volumes, depth, height, width]`, each changed by its augmentation.
     ///
     /// # Errors
     /// If a volume that is not in memory cannot be read.
-    pub fn batch(&self, indices: &[usize], shifts: &[[isize; 3]]) -> Result<Vec<f32>> {
-        let shape = self.preprocess.shape;
-        let mut out = vec![self.preprocess.pad_value; indices.len() * shape.voxels()];
-        out.par_chunks_mut(shape.voxels())
+    pub fn batch(&self, indices: &[usize], augmentations: &[Augmentation]) -> Result<Vec<f32>> {
+        let voxels = self.preprocess.shape.voxels();
+        let mut out = vec![self.preprocess.pad_value; indices.len() * voxels];
+        out.par_chunks_mut(voxels)
             .zip(indices)
-            .zip(shifts)
-            .try_for_each(|((out, &index), shift)| {
+            .zip(augmentations)
+            .try_for_each(|((out, &index), augmentation)| {
                 let read;
                 let values = match self.kept.get(index) {
                     Some(Some(values)) => values,
@@ -210,49 +210,10 @@ impl VolumeSource {
                         &read
                     }
                 };
-                copy_shifted(
-                    values,
-                    out,
-                    [shape.depth, shape.height, shape.width],
-                    *shift,
-                );
+                augmentation.apply(values, out, &self.preprocess);
                 Ok::<(), Error>(())
             })?;
         Ok(out)
-    }
-}
-
-/// `out[z][y][x] = values[z - shift][..]` where that is inside.
-fn copy_shifted(
-    values: &[f16],
-    out: &mut [f32],
-    [depth, height, width]: [usize; 3],
-    shift: [isize; 3],
-) {
-    let from = |position: usize, axis: usize, size: usize| {
-        position
-            .checked_add_signed(-shift[axis])
-            .filter(|source| *source < size)
-    };
-    let (first, last) = (
-        shift[2].max(0) as usize,
-        (width as isize + shift[2].min(0)).max(0) as usize,
-    );
-    for z in 0..depth {
-        for y in 0..height {
-            let (Some(source_z), Some(source_y)) = (from(z, 0, depth), from(y, 1, height)) else {
-                continue;
-            };
-            if first >= last {
-                continue;
-            }
-            let out = &mut out[(z * height + y) * width..][first..last];
-            let source =
-                (source_z * height + source_y) * width + first.saturating_add_signed(-shift[2]);
-            for (out, value) in out.iter_mut().zip(&values[source..]) {
-                *out = value.to_f32();
-            }
-        }
     }
 }
 
@@ -272,6 +233,14 @@ pub(super) fn texts_of_step(
 ) -> Vec<String> {
     match how {
         ReportText::Whole => vec![report.to_owned(); texts],
+        ReportText::Shuffled => {
+            let mut sentences: Vec<&str> = sentences(report).collect();
+            let mut shuffled = || {
+                random.shuffle(&mut sentences);
+                sentences.join(" ")
+            };
+            (0..texts).map(|_| shuffled()).collect()
+        }
         ReportText::Sentences { most } => {
             let mut sentences: Vec<&str> = sentences(report).collect();
             random.shuffle(&mut sentences);
@@ -310,6 +279,32 @@ mod tests {
     }
 
     #[test]
+    fn a_shuffled_report_says_all_of_it_in_another_order() {
+        let report = "One of 7.5 mm. Two.Three";
+        let texts = |step| {
+            let random = &mut Random::new(1, "text", step);
+            texts_of_step(report, ReportText::Shuffled, 2, random)
+        };
+        let all: Vec<String> = (0..50).flat_map(texts).collect();
+        assert_eq!(all, (0..50).flat_map(texts).collect::<Vec<_>>());
+        let mut orders = all.clone();
+        orders.sort();
+        orders.dedup();
+        let [one, two, three] = ["One of 7.5 mm.", "Two.", "Three"];
+        let mut expected = [
+            [one, two, three],
+            [one, three, two],
+            [two, one, three],
+            [two, three, one],
+            [three, one, two],
+            [three, two, one],
+        ]
+        .map(|order| order.join(" "));
+        expected.sort();
+        assert_eq!(orders, expected);
+    }
+
+    #[test]
     fn no_sentence_comes_again_before_all_others_came() {
         let how = ReportText::Sentences { most: 1 };
         let report = "One. Two. Three. Four.";
@@ -321,45 +316,6 @@ mod tests {
         assert_eq!(texts, ["Four.", "One.", "Three.", "Two."]);
         let empty = texts_of_step("", how, 2, &mut Random::new(1, "text", 0));
         assert_eq!(empty, ["", ""]);
-    }
-
-    #[test]
-    fn a_shift_moves_every_voxel_and_pads_the_rest() {
-        let size = [2, 3, 4];
-        let values: Vec<f16> = (0..24u8)
-            .map(|value| f16::from_f32(f32::from(value)))
-            .collect();
-        for shift in [
-            [0, 0, 0],
-            [1, 0, 0],
-            [0, -1, 2],
-            [-1, 2, -3],
-            [0, 0, 4],
-            [0, 0, -9],
-            [5, 0, 0],
-        ] {
-            let mut out = vec![-1.0; 24];
-            copy_shifted(&values, &mut out, size, shift);
-            for z in 0..2isize {
-                for y in 0..3isize {
-                    for x in 0..4isize {
-                        let [sz, sy, sx] = [z - shift[0], y - shift[1], x - shift[2]];
-                        let inside =
-                            (0..2).contains(&sz) && (0..3).contains(&sy) && (0..4).contains(&sx);
-                        let expected = if inside {
-                            ((sz * 3 + sy) * 4 + sx) as f32
-                        } else {
-                            -1.0
-                        };
-                        assert_eq!(
-                            out[((z * 3 + y) * 4 + x) as usize],
-                            expected,
-                            "{shift:?} at {z} {y} {x}"
-                        );
-                    }
-                }
-            }
-        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::config::RunConfig;
 use crate::error::{Error, Result};
 use crate::finetune::HELD_OUT;
 
@@ -54,8 +55,8 @@ impl FinetuneConfig {
         }
     }
 
-    /// Refuses what cannot be carried out, naming the field. `has_start` says whether the run starts from a model.
-    pub(super) fn check(&self, has_start: bool) -> Result<()> {
+    /// Refuses what cannot be carried out in this run, naming the field.
+    pub(super) fn check(&self, run: &RunConfig) -> Result<()> {
         let wrong = |field, found: String, expected| {
             Err(Error::RunField {
                 field,
@@ -63,7 +64,7 @@ impl FinetuneConfig {
                 expected,
             })
         };
-        if !has_start {
+        if run.model.start.is_none() {
             let expected = "absent, or a model to start from as `model.start`";
             return wrong("finetune", format!("{:?}", self.method), expected);
         }

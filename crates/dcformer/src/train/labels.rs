@@ -8,21 +8,26 @@
 //! two prompts, whose sigmoid is the zero-shot probability.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use dcformer_volume::dataset::DataSet;
 
-use super::config::RunConfig;
+use super::augmentation::swap_sides;
+use super::config::{RunConfig, TrainConfig};
+use super::contrast::Contrast;
 use super::data::Pairs;
 use super::finetune::{FinetuneConfig, Method};
+use super::optimizer::{ParameterGradients, backward};
 use super::plan::Validation;
 use crate::checkpoint::Model;
 use crate::detect::{Detector, LabelledScans, PromptLatents};
 use crate::error::{Error, Result};
 use crate::evaluate::{Predictions, Threshold};
 use crate::finetune::{held_out_rows, positive_weights};
-use crate::models::{ClassifierConfig, Clip};
+use crate::models::{ClassifierConfig, Clip, Statistics};
+use crate::random::Random;
 use crate::text::{Prompts, Tokenizer};
 
 /// The labels of samples.
@@ -75,6 +80,15 @@ pub(super) struct LabelBatch {
     known: usize,
 }
 
+/// Volumes and their labels.
+pub(super) struct LabelledBatch<'a> {
+    pub(super) labels: &'a LabelBatch,
+    /// Gives some of the volumes, `[part, 1, depth, height, width]`, on the network's device: each part once, in order.
+    pub(super) volumes: &'a mut dyn FnMut(Range<usize>) -> Result<Tensor<5>>,
+    /// What dropout draws from; inference draws nothing.
+    pub(super) dropout_seed: u64,
+}
+
 /// Volumes to learn from, and volumes of other patients.
 pub(super) struct Split {
     pub(super) learnt: Pairs,
@@ -88,16 +102,15 @@ pub(super) struct Split {
 pub(super) fn split(
     data: &DataSet,
     finetune: &FinetuneConfig,
-    prompts: &Prompts,
-    seed: u64,
+    config: &RunConfig,
 ) -> Result<Split> {
     let asked = match finetune.method {
         Method::Frozen | Method::Full => &data.label_names,
-        Method::Vocabulary => &prompts.abnormalities,
+        Method::Vocabulary => &config.prompts.abnormalities,
     };
     let scans = LabelledScans::new(asked, data)?;
     let patients: Vec<&str> = scans.samples.iter().map(|s| s.patient.as_str()).collect();
-    let is_held_out = held_out_rows(&patients, finetune.held_out, seed)?;
+    let is_held_out = held_out_rows(&patients, finetune.held_out, config.seed)?;
     let rows = |held: bool| {
         let rows = (0..is_held_out.len()).filter(|row| is_held_out[*row] == held);
         rows.collect::<Vec<usize>>()
@@ -116,6 +129,10 @@ pub(super) fn split(
             held_out: parts[1].len(),
         });
     }
+    check_sides(
+        known.iter().map(|label| scans.names[*label].as_str()),
+        config,
+    )?;
     let [learnt, held_out] = parts.map(|rows| {
         let labels = |row: &usize| {
             let labels = &scans.labels[*row];
@@ -133,6 +150,21 @@ pub(super) fn split(
         }
     });
     Ok(Split { learnt, held_out })
+}
+
+/// Refuses to mirror volumes whose labels name a side.
+fn check_sides<'a>(mut names: impl Iterator<Item = &'a str>, config: &RunConfig) -> Result<()> {
+    match names.find(|name| swap_sides(name) != *name) {
+        Some(name) if config.train.mirror_left_right > 0.0 => Err(Error::RunField {
+            field: "train.mirror_left_right",
+            found: format!(
+                "{} with the label \"{name}\"",
+                config.train.mirror_left_right
+            ),
+            expected: "0, since a mirrored volume has it on the other side",
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Gives a model without a head what its method needs.
@@ -175,10 +207,14 @@ pub(super) fn prepare(
 /// What a run of fine-tuning makes small.
 pub(super) struct LabelObjective {
     method: Method,
+    /// Parts in which a batch is encoded, each once, since the loss is a sum over volumes.
+    pub(super) parts: Contrast,
     /// The image tower of a head that learns alone.
     frozen: Option<Clip>,
     /// Of the labels that are learnt.
     prompts: Prompts,
+    /// For the prompts.
+    tokenizer: Option<Tokenizer>,
     /// Where `frozen` computes.
     device: Device,
 }
@@ -186,58 +222,79 @@ pub(super) struct LabelObjective {
 impl LabelObjective {
     pub(super) fn new(
         finetune: &FinetuneConfig,
+        train: &TrainConfig,
         model: &Model,
-        pairs: &Pairs,
+        labels: &LabelTable,
         device: &Device,
     ) -> Self {
-        let names = pairs.labels.as_ref().map(|labels| labels.names.clone());
         Self {
             method: finetune.method,
+            parts: Contrast::of(train),
             frozen: (finetune.method == Method::Frozen).then(|| model.clip.clone().valid()),
             prompts: Prompts {
-                abnormalities: names.unwrap_or_default(),
+                abnormalities: labels.names.clone(),
                 ..model.config.prompts.clone()
             },
+            tokenizer: model.tokenizer.clone(),
             device: device.clone(),
         }
     }
 
     /// The loss of a batch.
     ///
-    /// # Shapes
-    /// - `volumes`: `[volumes, 1, depth, height, width]`; output: `[1]`
-    pub(super) fn loss(
-        &self,
-        clip: &Clip,
-        volumes: Tensor<5>,
-        labels: &LabelBatch,
-        tokenizer: Option<&Tokenizer>,
-    ) -> Result<Tensor<1>> {
-        let device = volumes.device();
-        let logits = self.logits(clip, volumes, tokenizer)?;
-        let tensor = |values: &[f32]| {
-            let data = TensorData::new(values.to_vec(), labels.shape);
-            Tensor::<2>::from_data(data, &device)
-        };
-        Ok(weighted_loss(
-            logits,
-            tensor(&labels.signs),
-            tensor(&labels.weights),
-            labels.known,
-        ))
+    /// # Errors
+    /// If volumes cannot be had, or the model cannot encode them.
+    pub(super) fn loss(&self, clip: &Clip, batch: &mut LabelledBatch<'_>) -> Result<f64> {
+        self.parts(clip, batch, Statistics::ByDevice, &mut |_| {})
     }
 
-    /// `[volumes, labels]`
-    fn logits(
+    /// Adds the gradients of the loss of a batch, times `factor`, and gives the loss.
+    ///
+    /// # Errors
+    /// As [`loss`](Self::loss).
+    pub(super) fn add_gradients(
         &self,
         clip: &Clip,
-        volumes: Tensor<5>,
-        tokenizer: Option<&Tokenizer>,
-    ) -> Result<Tensor<2>> {
+        batch: &mut LabelledBatch<'_>,
+        factor: f32,
+        gradients: &mut ParameterGradients,
+    ) -> Result<f64> {
+        self.parts(clip, batch, self.parts.moving(), &mut |loss| {
+            gradients.add(clip, &backward(loss), factor);
+        })
+    }
+
+    /// The loss, summed over the parts; `each` is given what a finite one contributes.
+    fn parts(
+        &self,
+        clip: &Clip,
+        batch: &mut LabelledBatch<'_>,
+        statistics: Statistics,
+        each: &mut dyn FnMut(Tensor<1>),
+    ) -> Result<f64> {
+        let mut sum = 0.0;
+        for (index, part) in self.parts.parts(batch.labels.shape[0]).enumerate() {
+            let volumes = (batch.volumes)(part.clone())?;
+            let seed = Random::new(batch.dropout_seed, "labels of a part", index as u64).bits();
+            volumes.device().seed(seed);
+            let logits = self.logits(clip, volumes, statistics)?;
+            let loss = batch.labels.loss(logits, part);
+            sum += f64::from(loss.clone().into_scalar::<f32>());
+            if !sum.is_finite() {
+                break;
+            }
+            each(loss);
+        }
+        Ok(sum)
+    }
+
+    /// # Shapes
+    /// - `volumes`: `[volumes, 1, depth, height, width]`; output: `[volumes, labels]`
+    fn logits(&self, clip: &Clip, volumes: Tensor<5>, statistics: Statistics) -> Result<Tensor<2>> {
         let missing = |part, remedy| Error::MissingPart { part, remedy };
         let device = volumes.device();
         let latents = match &self.frozen {
-            None => clip.encode_image(volumes)?,
+            None => clip.encode_image_with(volumes, statistics)?,
             Some(frozen) => {
                 // Without a graph: nothing below the head learns.
                 let volumes = Tensor::from_data(volumes.into_data(), &self.device);
@@ -249,6 +306,7 @@ impl LabelObjective {
             let head = clip.classifier.as_ref().ok_or(missing("head", remedy))?;
             return Ok(head.logits(latents));
         }
+        let tokenizer = self.tokenizer.as_ref();
         let tokenizer = tokenizer.ok_or(missing("vocabulary", "put its vocab.txt back"))?;
         let prompts = PromptLatents::encode(clip, tokenizer, &self.prompts)?;
         let difference = latents.matmul((prompts.present - prompts.absent).transpose());
@@ -256,18 +314,22 @@ impl LabelObjective {
     }
 }
 
-/// The loss of the module's description.
-///
-/// # Shapes
-/// - `logits`, `signs`, `weights`: `[volumes, labels]`; output: `[1]`
-fn weighted_loss(
-    logits: Tensor<2>,
-    signs: Tensor<2>,
-    weights: Tensor<2>,
-    known: usize,
-) -> Tensor<1> {
-    let losses = activation::log_sigmoid(logits * signs) * weights;
-    losses.sum() * (-1.0 / known.max(1) as f64)
+impl LabelBatch {
+    /// What some of the volumes contribute to the loss of the module's description.
+    ///
+    /// # Shapes
+    /// - `logits`: `[part, labels]`; output: `[1]`
+    fn loss(&self, logits: Tensor<2>, part: Range<usize>) -> Tensor<1> {
+        let device = logits.device();
+        let [_, labels] = self.shape;
+        let tensor = |values: &[f32]| {
+            let values = values[part.start * labels..part.end * labels].to_vec();
+            Tensor::<2>::from_data(TensorData::new(values, [part.len(), labels]), &device)
+        };
+        let signed = logits * tensor(&self.signs);
+        let losses = activation::log_sigmoid(signed) * tensor(&self.weights);
+        losses.sum() * (-1.0 / self.known.max(1) as f64)
+    }
 }
 
 /// Of each label the threshold that suits the volumes held out.
@@ -289,9 +351,9 @@ pub(super) fn thresholds(
     let shape = config.preprocess.shape;
     let mut scores = Vec::new();
     for batch in held_out.batches(config) {
-        let batch = batch?;
-        let shape = [batch.count, 1, shape.depth, shape.height, shape.width];
-        for answers in detector.probabilities(batch.volumes, shape)? {
+        let volumes = batch.volumes(&held_out.volumes, 0..batch.len())?;
+        let shape = [batch.len(), 1, shape.depth, shape.height, shape.width];
+        for answers in detector.probabilities(volumes, shape)? {
             scores.extend(columns.iter().map(|column| answers[*column]));
         }
     }
@@ -319,22 +381,17 @@ mod tests {
         };
         let batch = table.batch(&[0, 1]);
         assert_eq!(batch.known, 3);
-        let device = Device::flex();
-        let tensor = |values: &[f32]| {
-            Tensor::from_data(TensorData::new(values.to_vec(), batch.shape), &device)
+        let logits = || Tensor::from_data([[0.7, -1.2], [5.0, 0.3]], &Device::flex());
+        let loss = |part: Range<usize>| {
+            let loss = batch.loss(logits().slice(part.clone()), part);
+            f64::from(loss.into_scalar::<f32>())
         };
-        let logits = Tensor::from_data([[0.7, -1.2], [5.0, 0.3]], &device);
-        let loss = weighted_loss(
-            logits,
-            tensor(&batch.signs),
-            tensor(&batch.weights),
-            batch.known,
-        );
         // BCEWithLogitsLoss(pos_weight) of the three known cells, by its formula.
         let softplus = |x: f64| x.exp().ln_1p();
         let expected = (3.0 * softplus(-0.7) + softplus(-1.2) + 0.5 * softplus(-0.3)) / 3.0;
-        let found = f64::from(loss.into_scalar::<f32>());
-        assert!((found - expected).abs() < 1e-6, "{found} is not {expected}");
+        for found in [loss(0..2), loss(0..1) + loss(1..2)] {
+            assert!((found - expected).abs() < 1e-6, "{found} is not {expected}");
+        }
     }
 
     #[test]

@@ -14,25 +14,33 @@
 //! Nothing random has a state: order, sentences and dropout of a step are drawn from the seed and the step's number, so
 //! that a run which was killed and resumed ends with the same weights, bit for bit.
 
+mod augmentation;
 mod checkpoint;
 mod config;
+mod contrast;
 mod data;
 mod finetune;
 mod labels;
 mod learning_rate;
 mod metrics_file;
+mod objective;
 mod optimizer;
 mod pace;
 mod plan;
 mod run;
+mod start;
 
 /// Part of [`TrainConfig`].
 pub use crate::text::ReportText;
+pub use augmentation::{Augmentation, Noise};
 pub use config::{
-    DataConfig, ModelChoice, OptimizerConfig, RunConfig, Schedule, TextChoice, TrainConfig,
+    BatchNormStatistics, DataConfig, ModelChoice, OptimizerConfig, RunConfig, Schedule, TextChoice,
+    TrainConfig,
 };
+pub use contrast::{Contrast, PairBatch};
 pub use data::{Pairs, VolumeSource};
 pub use finetune::{FinetuneConfig, Method};
+pub(crate) use optimizer::backward;
 pub use optimizer::{AdamW, Moments, ParameterGradients};
 pub use pace::seconds_of_step;
 pub use run::{Observer, Outcome, RunOptions, StepReport, train};

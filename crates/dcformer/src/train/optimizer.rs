@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor, TensorData};
+use dcformer_kernels::on_workers;
 use rayon::prelude::*;
 
 use super::config::OptimizerConfig;
@@ -119,6 +120,11 @@ impl AdamW {
     }
 }
 
+/// The gradients of a loss, computed where operations follow each other without waking threads.
+pub(crate) fn backward(loss: Tensor<1>) -> Gradients {
+    on_workers(|| loss.backward())
+}
+
 /// Gradients by the parameter's path in the module.
 #[derive(Clone, Debug, Default)]
 pub struct ParameterGradients {
@@ -134,6 +140,11 @@ impl ParameterGradients {
             factor,
             path: Vec::new(),
         });
+    }
+
+    /// The gradients, by the parameter's path; a parameter that took no part has none.
+    pub fn by_path(&self) -> &BTreeMap<String, Vec<f32>> {
+        &self.by_path
     }
 
     /// Norm of all gradients together.

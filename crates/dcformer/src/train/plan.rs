@@ -1,5 +1,8 @@
-//! Which volumes each step sees, and what it learns of them.
+//! Which volumes a step sees, and what it learns of them.
 
+use std::ops::Range;
+
+use super::augmentation::{Augmentation, swap_sides};
 use super::config::{RunConfig, TrainConfig};
 use super::data::{Pairs, VolumeSource, epoch_order, texts_of_step};
 use super::labels::LabelBatch;
@@ -13,23 +16,6 @@ pub(super) struct Plan {
     pub(super) steps_per_epoch: u64,
     pub(super) steps: u64,
     pub(super) checkpoint_every: u64,
-}
-
-/// One batch: volumes, and what is learnt of them.
-pub(super) struct Batch {
-    /// `[volumes, depth, height, width]`
-    pub(super) volumes: Vec<f32>,
-    /// How many they are.
-    pub(super) count: usize,
-    pub(super) truth: Truth,
-}
-
-/// What is known of the volumes of a batch.
-pub(super) enum Truth {
-    /// The first texts of all volumes, then their second ones, and so on.
-    Texts(Vec<String>),
-    /// Labels, in a run of fine-tuning.
-    Labels(LabelBatch),
 }
 
 impl Plan {
@@ -61,61 +47,103 @@ impl Plan {
         step / self.steps_per_epoch
     }
 
-    /// The batches of a step, whose gradients are averaged.
-    pub(super) fn batches(
-        &self,
-        config: &RunConfig,
-        step: u64,
-        pairs: &Pairs,
-        volumes: &VolumeSource,
-    ) -> Result<Vec<Batch>> {
-        let order = epoch_order(self.pairs, config.seed, self.epoch(step));
-        let effective = config.train.effective_batch();
+    /// The batches of a step, whose gradients are averaged. They depend on the seed and the step alone, so whoever needs
+    /// to know them can ask.
+    pub(super) fn batches(&self, config: &RunConfig, step: u64, pairs: &Pairs) -> Vec<Batch> {
+        let (train, seed) = (&config.train, config.seed);
+        let order = epoch_order(self.pairs, seed, self.epoch(step));
+        let effective = train.effective_batch();
         let first = (step % self.steps_per_epoch) as usize * effective;
-        let mut random = Random::new(config.seed, "augmentation of step", step);
+        let mut random = Random::new(seed, "augmentation of step", step);
+        let mut volumes = step * effective as u64..;
         order[first..first + effective]
-            .chunks(config.train.batch)
+            .chunks(train.batch)
             .map(|indices| {
-                let shift = |random: &mut Random| {
-                    config
-                        .train
-                        .shift_voxels
-                        .map(|most| random.below(2 * most + 1) as isize - most as isize)
-                };
-                let shifts: Vec<[isize; 3]> = indices.iter().map(|_| shift(&mut random)).collect();
-                Ok(Batch {
-                    truth: truth_of_batch(pairs, indices, &config.train, &mut random),
-                    volumes: volumes.batch(indices, &shifts)?,
-                    count: indices.len(),
-                })
+                let augmentations = indices
+                    .iter()
+                    .zip(&mut volumes)
+                    .map(|(_, volume)| {
+                        let shift = train
+                            .shift_voxels
+                            .map(|most| random.below(2 * most + 1) as isize - most as isize);
+                        Augmentation::draw(train, shift, seed, volume)
+                    })
+                    .collect();
+                Batch::new(pairs, train, indices.to_vec(), augmentations, &mut random)
             })
             .collect()
     }
 }
 
-/// What a batch learns: the labels of a run that has some, else texts of the reports.
-fn truth_of_batch(
-    pairs: &Pairs,
-    indices: &[usize],
-    train: &TrainConfig,
-    random: &mut Random,
-) -> Truth {
-    match &pairs.labels {
-        Some(labels) => Truth::Labels(labels.batch(indices)),
-        None => Truth::Texts(texts_of_batch(pairs, indices, train, random)),
+/// Volumes that a loss is taken of together, and what is learnt of them.
+pub(super) struct Batch {
+    indices: Vec<usize>,
+    augmentations: Vec<Augmentation>,
+    pub(super) truth: Truth,
+}
+
+/// What is known of the volumes of a batch.
+pub(super) enum Truth {
+    /// The first texts of all volumes, then their second ones, and so on: pairs that are contrasted with each other.
+    Texts(Vec<String>),
+    /// In a run of fine-tuning.
+    Labels(LabelBatch),
+}
+
+impl Batch {
+    fn new(
+        pairs: &Pairs,
+        train: &TrainConfig,
+        indices: Vec<usize>,
+        augmentations: Vec<Augmentation>,
+        random: &mut Random,
+    ) -> Self {
+        let truth = match &pairs.labels {
+            Some(labels) => Truth::Labels(labels.batch(&indices)),
+            None => Truth::Texts(texts_of(pairs, train, &indices, &augmentations, random)),
+        };
+        Self {
+            indices,
+            augmentations,
+            truth,
+        }
+    }
+
+    /// Volumes in their order, as they are.
+    pub(super) fn unchanged(
+        pairs: &Pairs,
+        train: &TrainConfig,
+        indices: Range<usize>,
+        random: &mut Random,
+    ) -> Self {
+        let augmentations = vec![Augmentation::NONE; indices.len()];
+        Self::new(pairs, train, indices.collect(), augmentations, random)
+    }
+
+    /// How many volumes there are.
+    pub(super) fn len(&self) -> usize {
+        self.indices.len()
+    }
+
+    /// Some of the volumes, one after the other.
+    pub(super) fn volumes(&self, source: &VolumeSource, part: Range<usize>) -> Result<Vec<f32>> {
+        source.batch(&self.indices[part.clone()], &self.augmentations[part])
     }
 }
 
-/// The first texts of all pairs, then their second ones, and so on.
-fn texts_of_batch(
+/// The first texts of all volumes, then their second ones, and so on; of a mirrored volume the report is mirrored.
+fn texts_of(
     pairs: &Pairs,
-    indices: &[usize],
     train: &TrainConfig,
+    indices: &[usize],
+    augmentations: &[Augmentation],
     random: &mut Random,
 ) -> Vec<String> {
     let mut texts = vec![Vec::with_capacity(indices.len()); train.texts_per_volume];
-    for &index in indices {
+    for (&index, augmentation) in indices.iter().zip(augmentations) {
         let report = pairs.samples[index].report.as_deref().unwrap_or_default();
+        let mirrored = augmentation.mirrored.then(|| swap_sides(report));
+        let report = mirrored.as_deref().unwrap_or(report);
         let of_volume = texts_of_step(report, train.report, train.texts_per_volume, random);
         for (texts, text) in texts.iter_mut().zip(of_volume) {
             texts.push(text);
@@ -124,7 +152,7 @@ fn texts_of_batch(
     texts.concat()
 }
 
-/// Pairs that nothing is learnt from.
+/// Volumes that nothing is learnt from.
 pub(super) struct Validation {
     pub(super) pairs: Pairs,
     pub(super) volumes: VolumeSource,
@@ -132,8 +160,8 @@ pub(super) struct Validation {
 
 impl Validation {
     /// The split in batches, each time the same: as large as in training, since a pair is the harder to tell the more
-    /// there are beside it. What is left over is left out of pairs; for labels, it is a smaller batch.
-    pub(super) fn batches(&self, config: &RunConfig) -> impl Iterator<Item = Result<Batch>> {
+    /// there are beside it. What is left over is left out of pairs; of labels, it is a smaller batch.
+    pub(super) fn batches(&self, config: &RunConfig) -> impl Iterator<Item = Batch> {
         let all = self.pairs.samples.len();
         let size = config.train.batch.min(all);
         let count = match &self.pairs.labels {
@@ -142,12 +170,11 @@ impl Validation {
         };
         let mut random = Random::new(config.seed, "texts of validation", 0);
         (0..count).map(move |batch| {
-            let indices: Vec<usize> = (batch * size..((batch + 1) * size).min(all)).collect();
-            Ok(Batch {
-                truth: truth_of_batch(&self.pairs, &indices, &config.train, &mut random),
-                volumes: self.volumes.batch(&indices, &vec![[0; 3]; indices.len()])?,
-                count: indices.len(),
-            })
+            let indices = batch * size..((batch + 1) * size).min(all);
+            Batch::unchanged(&self.pairs, &config.train, indices, &mut random)
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,18 +11,21 @@ use dcformer_volume::dataset::{DataSet, Problem};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Checkpoints, Resumed};
-use super::config::{RunConfig, TextChoice};
+use super::config::RunConfig;
+use super::contrast::Contrast;
 use super::data::{Pairs, VolumeSource};
 use super::labels::{self, LabelObjective};
 use super::learning_rate::learning_rate;
 use super::metrics_file::MetricsFile;
+use super::objective::{Given, Objective};
 use super::optimizer::{AdamW, ParameterGradients};
-use super::plan::{Batch, Plan, Truth, Validation};
-use crate::checkpoint::{Model, ModelConfig, load_bert, write_file};
+use super::plan::{Plan, Validation};
+use super::start::{check_parts, fresh_model};
+use crate::checkpoint::{Model, ModelConfig, write_file};
 use crate::error::{Error, Result};
-use crate::models::{BertConfig, Clip, Statistics};
+use crate::models::{Clip, Statistics};
 use crate::random::Random;
-use crate::text::{Tokenizer, Vocabulary};
+use crate::text::Tokenizer;
 
 /// How a run is carried out; nothing here changes its weights.
 #[derive(Debug)]
@@ -101,7 +104,7 @@ pub fn train(
             if !data.problems.is_empty() {
                 observer.problems(&data.problems, 0);
             }
-            let split = labels::split(&data, finetune, &config.prompts, config.seed)?;
+            let split = labels::split(&data, finetune, config)?;
             (split.learnt, Some(split.held_out))
         }
         None => (pairs_of(data, observer), held_out_pairs(config, observer)?),
@@ -148,6 +151,7 @@ pub(super) fn train_on(
             optimizer: AdamW::new(config.train.optimizer.clone()),
         },
     };
+    check_parts(config, &model.config)?;
     let load = |pairs: &Pairs, before: usize| {
         VolumeSource::load(
             &pairs.samples,
@@ -168,11 +172,9 @@ pub(super) fn train_on(
     let mut trainer = Trainer {
         config,
         plan,
+        objective: objective(config, &model, &pairs, &options.device)?,
+        pairs: &pairs,
         tokenizer: model.tokenizer.clone(),
-        objective: config
-            .finetune
-            .as_ref()
-            .map(|finetune| LabelObjective::new(finetune, &model, &pairs, &options.device)),
         model_config: model.config.clone(),
         clip: Some(model.clip),
         optimizer,
@@ -183,7 +185,7 @@ pub(super) fn train_on(
         validation,
     };
     if step == 0 && config.model.spread_latents && config.model.start.is_none() {
-        trainer.spread_latents(plan.batches(config, 0, &pairs, &volumes)?);
+        trainer.spread_latents(&volumes)?;
     }
     observer.starting(step, plan.steps, pairs.samples.len());
     let save = |trainer: &Trainer<'_>| {
@@ -198,91 +200,50 @@ pub(super) fn train_on(
         Ok::<(), Error>(())
     };
     std::thread::scope(|scope| {
-        let (sender, batches) = sync_channel(2);
-        let (pairs, volumes) = (&pairs, &volumes);
+        let (sender, prepared) = sync_channel(2);
+        let (pairs, volumes, requests) = (&pairs, &volumes, trainer.objective.requests());
         scope.spawn(move || {
-            for step in step..plan.steps {
-                // The receiver hangs up when the run ends early.
-                if sender
-                    .send(plan.batches(config, step, pairs, volumes))
-                    .is_err()
-                {
-                    return;
+            let batches = (step..plan.steps).flat_map(|step| plan.batches(config, step, pairs));
+            for batch in batches {
+                for part in requests(batch.len()) {
+                    // The receiver hangs up when the run ends early.
+                    if sender.send(batch.volumes(volumes, part)).is_err() {
+                        return;
+                    }
                 }
             }
         });
-        trainer.run(&batches, options.stop, observer, &save)
+        trainer.run(&prepared, options.stop, observer, &save)
     })?;
     if !trainer.is_over() {
         return Ok(Outcome::Stopped { step: trainer.step });
     }
     let model = match &trainer.objective {
-        None => trainer.model(),
-        Some(_) => trainer.best_model(&options.device)?,
+        Objective::Pairs { .. } => trainer.model(),
+        Objective::Labels(_) => trainer.best_model(&options.device)?,
     };
     model.save(&folder.join("model"))?;
     Ok(Outcome::Complete(Box::new(model)))
 }
 
-/// A model with fresh weights that depend on the seed alone, or the one the run starts from.
-fn fresh_model(config: &RunConfig, pairs: &Pairs, device: &Device) -> Result<Model> {
-    device.seed(Random::new(config.seed, "fresh weights", 0).bits());
-    let device = device.clone().autodiff();
-    if let Some(start) = &config.model.start {
-        let mut model = Model::load(start, &device)?;
-        let image = &model.config.clip.image;
-        image.check_volume(config.preprocess.shape)?;
-        model.config.preprocess = config.preprocess.clone();
-        model.config.prompts = config.prompts.clone();
-        model.config.report = config.train.report;
-        // A head and thresholds of an earlier fine-tuning say nothing of what this run makes of the towers.
-        model.config.thresholds.clear();
-        model.config.clip.classifier = None;
-        model.clip.classifier = None;
-        if let (Some(finetune), Some(labels)) = (&config.finetune, &pairs.labels) {
-            labels::prepare(&mut model, finetune, labels, &device)?;
-        }
-        model.clip = model.clip.train();
-        return Ok(model);
+/// What the run makes small.
+fn objective(
+    config: &RunConfig,
+    model: &Model,
+    pairs: &Pairs,
+    device: &Device,
+) -> Result<Objective> {
+    if let (Some(finetune), Some(labels)) = (&config.finetune, &pairs.labels) {
+        let objective = LabelObjective::new(finetune, &config.train, model, labels, device);
+        return Ok(Objective::Labels(objective));
     }
-    let (text, loaded, tokenizer) = match &config.model.text {
-        TextChoice::Folder { folder } => {
-            let (text, bert, tokenizer) = load_bert(folder, &device)?;
-            (text, Some(bert), tokenizer)
-        }
-        TextChoice::Scratch {
-            width,
-            layers,
-            heads,
-            vocabulary,
-            tokens,
-        } => {
-            let vocabulary = Vocabulary::learn(&pairs.reports(), *vocabulary);
-            let text = BertConfig {
-                hidden_size: *width,
-                num_hidden_layers: *layers,
-                num_attention_heads: *heads,
-                intermediate_size: 4 * width,
-                max_position_embeddings: *tokens,
-                // Small data and few steps: what a step learns of rare words should not be dropped.
-                hidden_dropout_prob: 0.0,
-                ..BertConfig::tiny(vocabulary.tokens().len())
-            };
-            let tokenizer = Tokenizer::new(vocabulary, *tokens);
-            (text, None, tokenizer)
-        }
-    };
-    let clip = config.model.clip(text, config.preprocess.shape)?;
-    let mut model = Model::init(ModelConfig::new(clip), Some(tokenizer), &device);
-    if let (Some(bert), Some(tower)) = (loaded, &mut model.clip.text) {
-        tower.set_encoder(bert);
-    }
-    model.config.preprocess = config.preprocess.clone();
-    model.config.prompts = config.prompts.clone();
-    model.config.report = config.train.report;
-    // Weights are drawn at first use unless asked for: here, where their stream was just started.
-    model.clip = model.clip.train().materialize();
-    Ok(model)
+    Ok(Objective::Pairs {
+        contrast: Contrast::of(&config.train),
+        tokenizer: model.tokenizer.clone().ok_or(Error::MissingPart {
+            part: "tokenizer",
+            remedy: "start from a model with a vocabulary",
+        })?,
+    })
 }
 
 /// The pairs of a split; what is wrong with it is said.
@@ -315,9 +276,9 @@ fn held_out_pairs(config: &RunConfig, observer: &dyn Observer) -> Result<Option<
 struct Trainer<'a> {
     config: &'a RunConfig,
     plan: Plan,
+    objective: Objective,
+    pairs: &'a Pairs,
     tokenizer: Option<Tokenizer>,
-    /// What is learnt from labels; `None` for pairs of scan and report.
-    objective: Option<LabelObjective>,
     model_config: ModelConfig,
     /// Taken out while a step moves it.
     clip: Option<Clip>,
@@ -348,7 +309,7 @@ impl Trainer<'_> {
 
     fn run(
         &mut self,
-        batches: &Receiver<Result<Vec<Batch>>>,
+        prepared: &Receiver<Result<Vec<f32>>>,
         stop: &AtomicBool,
         observer: &dyn Observer,
         save: &dyn Fn(&Self) -> Result<()>,
@@ -356,15 +317,11 @@ impl Trainer<'_> {
         while !self.is_over() {
             let stopping = stop.load(Ordering::Relaxed);
             if !stopping {
-                let started = Instant::now();
-                // The sender stops only after it has sent every step.
-                let Ok(batches) = batches.recv() else { break };
-                let mut report = self.take_step(batches?, started)?;
+                let mut report = self.take_step(prepared)?;
                 report.validation_loss = self.validation_loss()?;
                 self.metrics.append(&report)?;
-                let is_measured = self.objective.is_some() && report.validation_loss.is_some();
-                if is_measured && self.metrics.validations_since_best() == 0 {
-                    self.model().save(&self.best)?;
+                if report.validation_loss.is_some() {
+                    self.keep_if_best()?;
                 }
                 observer.step(&report);
             }
@@ -386,6 +343,16 @@ impl Trainer<'_> {
             || patience.is_some_and(|patience| self.metrics.validations_since_best() >= patience)
     }
 
+    /// Keeps a model of fine-tuning whose loss of the volumes held out was just measured, if it is the least so far.
+    fn keep_if_best(&self) -> Result<()> {
+        match &self.objective {
+            Objective::Labels(_) if self.metrics.validations_since_best() == 0 => {
+                self.model().save(&self.best)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The best model, with thresholds that are chosen on the volumes held out.
     fn best_model(&self, device: &Device) -> Result<Model> {
         let mut model = Model::load(&self.best, device)?;
@@ -395,26 +362,48 @@ impl Trainer<'_> {
         Ok(model)
     }
 
-    fn take_step(&mut self, batches: Vec<Batch>, started: Instant) -> Result<StepReport> {
+    /// Mean loss of the batches of the step at hand, and their mean gradients; `prepared` gives their parts.
+    fn loss_and_gradients(
+        &self,
+        prepared: &Receiver<Result<Vec<f32>>>,
+    ) -> Result<(f64, ParameterGradients)> {
         let step = self.step;
-        // Dropout draws from the device's stream: started anew each step, it is the same after a resume.
-        self.device
-            .seed(Random::new(self.config.seed, "dropout of step", step).bits());
         let mut gradients = ParameterGradients::default();
         let mut loss_sum = 0.0;
+        let batches = self.plan.batches(self.config, step, self.pairs);
         let count = batches.len();
-        for batch in batches {
-            let loss = self.loss(self.clip(), batch, &self.device)?;
-            let value = f64::from(loss.clone().into_scalar::<f32>());
-            if !value.is_finite() {
+        for (batch, number) in batches.iter().zip(step * count as u64..) {
+            let loss = self.objective.add_gradients(
+                self.clip(),
+                Given {
+                    truth: &batch.truth,
+                    count: batch.len(),
+                    volumes: &mut |_| {
+                        let values = prepared
+                            .recv()
+                            .expect("every part that a step asks for is sent");
+                        Ok(self.volumes(values?, &self.device))
+                    },
+                    // Started anew for each batch, it is the same after a resume.
+                    dropout_seed: Random::new(self.config.seed, "dropout of step", number).bits(),
+                },
+                1.0 / count as f32,
+                &mut gradients,
+            )?;
+            if !loss.is_finite() {
                 return Err(Error::LossNotFinite {
                     step: step + 1,
-                    loss: value,
+                    loss,
                 });
             }
-            loss_sum += value;
-            gradients.add(self.clip(), &loss.backward(), 1.0 / count as f32);
+            loss_sum += loss;
         }
+        Ok((loss_sum / count as f64, gradients))
+    }
+
+    fn take_step(&mut self, prepared: &Receiver<Result<Vec<f32>>>) -> Result<StepReport> {
+        let (step, started) = (self.step, Instant::now());
+        let (loss, mut gradients) = self.loss_and_gradients(prepared)?;
         let gradient_norm = gradients.norm();
         if !gradient_norm.is_finite() {
             return Err(Error::LossNotFinite {
@@ -445,7 +434,7 @@ impl Trainer<'_> {
             step: self.step,
             steps: self.plan.steps,
             epoch: self.plan.epoch(step),
-            loss: loss_sum / count as f64,
+            loss,
             learning_rate: rate,
             gradient_norm,
             pairs_per_s: pairs / started.elapsed().as_secs_f64().max(1e-9),
@@ -467,27 +456,44 @@ impl Trainer<'_> {
         let (clip, device) = (self.clip().valid(), self.device.clone().inner());
         let (mut sum, mut count) = (0.0, 0);
         for batch in validation.batches(self.config) {
-            let batch = batch?;
-            let volumes = batch.count;
-            let loss = self.loss(&clip, batch, &device)?;
-            sum += f64::from(loss.into_scalar::<f32>()) * volumes as f64;
-            count += volumes;
+            let loss = self.objective.loss(
+                &clip,
+                Given {
+                    truth: &batch.truth,
+                    count: batch.len(),
+                    volumes: &mut |part| {
+                        let values = batch.volumes(&validation.volumes, part)?;
+                        Ok(self.volumes(values, &device))
+                    },
+                    dropout_seed: 0,
+                },
+            )?;
+            sum += loss * batch.len() as f64;
+            count += batch.len();
         }
         Ok(Some(sum / count as f64))
     }
 
     /// See [`ImageTower::spread_latents`](crate::models::ImageTower::spread_latents), from the first step's first batch.
-    fn spread_latents(&mut self, batches: Vec<Batch>) {
-        let Some(batch) = batches.into_iter().next() else {
-            return;
+    fn spread_latents(&mut self, volumes: &VolumeSource) -> Result<()> {
+        let batches = self.plan.batches(self.config, 0, self.pairs);
+        let Some(batch) = batches.first() else {
+            return Ok(());
         };
-        let volumes = self.volumes(batch.volumes, &self.device);
+        let untracked = self.clip().clone().no_grad();
+        let features = Contrast::of(&self.config.train)
+            .parts(batch.len())
+            .map(|part| {
+                let volumes = self.volumes(batch.volumes(volumes, part)?, &self.device);
+                Ok(untracked.image.features(volumes, Statistics::Batch))
+            })
+            .collect::<Result<_>>()?;
         let clip = self
             .clip
             .as_mut()
             .expect("the network is out only during a step");
-        let features = clip.image.features(volumes, Statistics::Batch);
-        clip.image.spread_latents(features.detach());
+        clip.image.spread_latents(Tensor::cat(features, 0));
+        Ok(())
     }
 
     /// `[volumes, 1, depth, height, width]`
@@ -496,24 +502,5 @@ impl Trainer<'_> {
         let count = values.len() / shape.voxels();
         let shape = [count, 1, shape.depth, shape.height, shape.width];
         Tensor::from_data(TensorData::new(values, shape), device)
-    }
-
-    fn loss(&self, clip: &Clip, batch: Batch, device: &Device) -> Result<Tensor<1>> {
-        let volumes = self.volumes(batch.volumes, device);
-        let texts = match (batch.truth, &self.objective) {
-            (Truth::Texts(texts), _) => texts,
-            (Truth::Labels(labels), Some(objective)) => {
-                return objective.loss(clip, volumes, &labels, self.tokenizer.as_ref());
-            }
-            (Truth::Labels(_), None) => unreachable!("labels are drawn in fine-tuning only"),
-        };
-        let tokenizer = self.tokenizer.as_ref().ok_or(Error::MissingPart {
-            part: "tokenizer",
-            remedy: "start from a model with a vocabulary",
-        })?;
-        let texts = tokenizer.encode_batch(&texts)?;
-        let images = clip.encode_image(volumes)?;
-        let texts = clip.encode_text(&texts)?;
-        Ok(clip.logit_scale.loss(images, texts))
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use dcformer::checkpoint::{
-    Duplicates, ImportOptions, Model, ModelConfig, export, import, load_bert,
+    Duplicates, ImportOptions, Model, ModelConfig, OwnHead, export, import, load_bert,
 };
 use dcformer::models::{
     BertConfig, ClipConfig, DcformerEncoderConfig, ImageEncoderConfig, Reduction, Statistics,
@@ -484,7 +484,8 @@ fn hugging_face_folder(folder: &Path) {
 fn a_hugging_face_folder_gives_the_authors_features() {
     let folder = tempfile::tempdir().unwrap();
     hugging_face_folder(folder.path());
-    let (config, bert, tokenizer) = load_bert(folder.path(), &Device::flex()).unwrap();
+    let (config, bert, tokenizer) =
+        load_bert(folder.path(), OwnHead::Omit, &Device::flex()).unwrap();
     assert!(config.pooler, "the file has one");
     let json = std::fs::read(golden_file("official_clip.json")).unwrap();
     let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
@@ -524,7 +525,7 @@ fn a_text_encoder_that_is_no_bert_is_refused() {
         let mut config = original.clone();
         config[field] = value;
         std::fs::write(&file, config.to_string()).unwrap();
-        let message = load_bert(folder.path(), &Device::flex())
+        let message = load_bert(folder.path(), OwnHead::Omit, &Device::flex())
             .unwrap_err()
             .to_string();
         assert!(

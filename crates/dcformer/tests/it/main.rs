@@ -18,6 +18,8 @@ mod gradients;
 mod hostile;
 // The random numbers that golden inputs are made from.
 mod pytorch;
+// Text encoders and models as hubs have them.
+mod text;
 // Small runs on phantoms.
 mod training;
 

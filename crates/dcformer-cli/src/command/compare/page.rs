@@ -103,6 +103,7 @@ fn facts(config: &RunConfig, pairs: usize, given: Budget) -> Vec<Facts> {
     let train = &config.train;
     let text = match train.report {
         ReportText::Whole => "whole reports".to_owned(),
+        ReportText::Shuffled => "whole reports, their sentences in any order".to_owned(),
         ReportText::Sentences { most: 1 } => "single sentences".to_owned(),
         ReportText::Sentences { most } => format!("up to {most} sentences"),
     };

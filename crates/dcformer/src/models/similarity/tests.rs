@@ -77,6 +77,39 @@ fn a_learnt_scale_stops_at_its_bound() {
     };
     assert!((scale(2.0) - 2f32.exp()).abs() < 1e-5);
     assert_eq!(scale(50.0), MAX_SCALE as f32);
+    // SigLIP has no bound.
+    let sigmoid = Temperature::Sigmoid {
+        initial_log_scale: 5.0,
+        initial_bias: 0.0,
+    };
+    let found = sigmoid.init(&device).scale(&device).into_scalar::<f32>();
+    assert!((found - 5f32.exp()).abs() < 1e-4, "{found}");
+}
+
+#[test]
+fn logits_are_similarities_scaled_and_shifted() {
+    let device = Device::flex();
+    for (temperature, scale, bias) in [
+        (Temperature::Fixed { scale: 3.0 }, 3.0, 0.0),
+        (
+            Temperature::Sigmoid {
+                initial_log_scale: 1.2,
+                initial_bias: -0.7,
+            },
+            1.2f64.exp(),
+            -0.7,
+        ),
+    ] {
+        let module = temperature.init(&device);
+        let logits = module.logits(tensor(IMAGE, &device), tensor(TEXT, &device));
+        let found: Vec<f32> = logits.into_data().try_to_vec().unwrap();
+        for i in 0..2 {
+            for j in 0..2 {
+                let expected = scale * similarity(i, j) + bias;
+                assert!((f64::from(found[2 * i + j]) - expected).abs() < 1e-6);
+            }
+        }
+    }
 }
 
 #[test]
