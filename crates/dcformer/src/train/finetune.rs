@@ -40,7 +40,7 @@ pub enum Method {
     /// A head and the image tower below it.
     Full,
     /// Both towers, and no head: the image is drawn to the prompt of each label that is true, present or absent, away from the
-    /// other one (CT-CLIP's VocabFine). The model can still be asked in other words.
+    /// other one (CT-CLIP's `VocabFine`). The model can still be asked in other words.
     Vocabulary,
 }
 

@@ -17,10 +17,10 @@ pub(super) enum Objective {
     /// Scans and reports find each other.
     Pairs {
         contrast: Contrast,
-        tokenizer: Tokenizer,
+        tokenizer: Box<Tokenizer>,
     },
     /// Fine-tuning.
-    Labels(LabelObjective),
+    Labels(Box<LabelObjective>),
 }
 
 /// A batch as a loss takes it.

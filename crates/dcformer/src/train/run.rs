@@ -235,14 +235,15 @@ fn objective(
 ) -> Result<Objective> {
     if let (Some(finetune), Some(labels)) = (&config.finetune, &pairs.labels) {
         let objective = LabelObjective::new(finetune, &config.train, model, labels, device);
-        return Ok(Objective::Labels(objective));
+        return Ok(Objective::Labels(Box::new(objective)));
     }
+    let tokenizer = model.tokenizer.clone().ok_or(Error::MissingPart {
+        part: "tokenizer",
+        remedy: "start from a model with a vocabulary",
+    })?;
     Ok(Objective::Pairs {
         contrast: Contrast::of(&config.train),
-        tokenizer: model.tokenizer.clone().ok_or(Error::MissingPart {
-            part: "tokenizer",
-            remedy: "start from a model with a vocabulary",
-        })?,
+        tokenizer: Box::new(tokenizer),
     })
 }
 
