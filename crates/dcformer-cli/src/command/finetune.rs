@@ -121,7 +121,7 @@ enum MethodChoice {
     Frozen,
     /// A head and the image tower
     Full,
-    /// Both towers by the prompts, without a head: CT-CLIP's VocabFine
+    /// Both towers by the prompts, without a head: CT-CLIP's fine-tuning by vocabulary
     Vocabulary,
 }
 
