@@ -34,7 +34,7 @@ pub fn seconds_of_step(
     pairs.samples.truncate(config.train.effective_batch());
     remove_folder(scratch)?;
     let watch = Watch::default();
-    let outcome = train_on(pairs, &config, scratch, options, &watch);
+    let outcome = train_on(pairs, None, &config, scratch, options, &watch);
     remove_folder(scratch)?;
     outcome?;
     let mut paces = watch.0.into_inner().unwrap_or_default();

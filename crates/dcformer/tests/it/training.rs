@@ -102,6 +102,7 @@ fn config(train: PathBuf) -> RunConfig {
             ..TrainConfig::default()
         },
         prompts: dcformer::text::Prompts::default(),
+        finetune: None,
     }
 }
 
