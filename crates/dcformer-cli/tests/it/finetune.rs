@@ -92,6 +92,37 @@ fn a_linear_probe_becomes_a_model_that_answers() {
         assert_eq!(read(&probed), read(&again), "{file}");
     }
 
+    // A head that learns step by step starts there: with steps that go nowhere it stays. Runs keep half floats of volumes.
+    let frozen = trained.path("frozen");
+    let run_of_a_head = arguments![
+        "finetune",
+        "--model",
+        &trained.model,
+        "--data",
+        &trained.phantoms,
+        "--out",
+        &frozen,
+        "--method",
+        "frozen",
+        "--epochs",
+        "1",
+        "--learning-rate",
+        "1e-12"
+    ];
+    run(run_of_a_head).succeeded();
+    let [own, started] =
+        [&probed, &frozen.join("model")].map(|model| weights(model, "classifier.weight"));
+    let largest = own
+        .iter()
+        .fold(0.0f32, |most, weight| most.max(weight.abs()));
+    assert!(largest > 0.0 && own.len() == started.len());
+    for (own, started) in own.iter().zip(&started) {
+        assert!(
+            (own - started).abs() < 0.02 * largest,
+            "{started} is not {own}"
+        );
+    }
+
     // Its answers are those of the labels, at the thresholds that were chosen.
     let scan = trained
         .phantoms

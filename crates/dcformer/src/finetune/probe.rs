@@ -15,7 +15,7 @@ use crate::checkpoint::Model;
 use crate::error::{Error, Result};
 use crate::evaluate::{Metrics, Predictions, Threshold};
 use crate::latents::LatentFile;
-use crate::models::ClassifierConfig;
+use crate::models::{Classifier, ClassifierConfig};
 
 /// The strongest penalty, of weights of features with a variance of 1: hardly more than the difference of the classes' means.
 const STRONGEST: f64 = 10.0;
@@ -203,6 +203,14 @@ impl LinearProbe {
         })
     }
 
+    /// A head for the same labels with the probe's weights.
+    ///
+    /// # Panics
+    /// If it is for other numbers of labels or latents.
+    pub(crate) fn head(&self, head: Classifier) -> Classifier {
+        head.with_weights(&self.weights, &self.biases)
+    }
+
     /// The model with this head and its thresholds; the rest stays as it is.
     ///
     /// # Panics
@@ -220,8 +228,7 @@ impl LinearProbe {
             latent: self.width,
             dropout: 0.0,
         };
-        let head = config.init(device);
-        model.clip.classifier = Some(head.with_weights(&self.weights, &self.biases));
+        model.clip.classifier = Some(self.head(config.init(device)));
         model.config.clip.classifier = Some(config);
         let thresholds = self.labels.iter().map(|l| (l.name.clone(), l.threshold));
         model.config.thresholds = thresholds.collect();

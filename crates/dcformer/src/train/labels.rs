@@ -7,6 +7,8 @@
 //! there, else 1, and 0 where nobody knows. The logit `z` is the head's, or the difference of the scaled similarities with the
 //! two prompts, whose sigmoid is the zero-shot probability.
 
+mod head;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -14,6 +16,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use dcformer_volume::dataset::DataSet;
 
+pub(super) use self::head::start_from_probe;
 use super::augmentation::swap_sides;
 use super::config::{RunConfig, TrainConfig};
 use super::contrast::Contrast;
@@ -195,7 +198,7 @@ pub(super) fn prepare(
         latent: projection.outputs,
         dropout: finetune.dropout,
     };
-    // From nothing known: every probability is a half.
+    // Until the probe is known.
     let count = config.labels.len();
     let weights = vec![vec![0.0; config.latent]; count];
     let head = config.init(device);

@@ -54,6 +54,7 @@ struct Watch(Mutex<Vec<f64>>);
 impl Observer for Watch {
     fn problems(&self, _problems: &[Problem], _without_report: usize) {}
     fn reading(&self, _done: usize, _volumes: usize) {}
+    fn encoding(&self, _done: usize, _volumes: usize) {}
     fn starting(&self, _step: u64, _steps: u64, _pairs: usize) {}
     fn checkpoint(&self, _step: u64) {}
 

@@ -66,6 +66,8 @@ pub trait Observer: Sync {
     fn problems(&self, problems: &[Problem], without_report: usize);
     /// Volumes are being read.
     fn reading(&self, done: usize, volumes: usize);
+    /// Volumes are being encoded, for what a head starts from.
+    fn encoding(&self, done: usize, volumes: usize);
     /// The run starts, or goes on, after this many steps.
     fn starting(&self, step: u64, steps: u64, pairs: usize);
     /// A step is done.
@@ -139,9 +141,10 @@ pub(super) fn train_on(
         None
     };
     write_file(&folder.join("config.toml"), config.to_toml().as_bytes())?;
+    let is_new = resumed.is_none();
     let Resumed {
         step,
-        model,
+        mut model,
         optimizer,
     } = match resumed {
         Some(resumed) => resumed,
@@ -169,6 +172,14 @@ pub(super) fn train_on(
             pairs: held_out,
         }),
     };
+    if is_new && let Some(held_out) = &validation {
+        let parts = [(&pairs, &volumes), (&held_out.pairs, &held_out.volumes)];
+        let progress = |done, volumes| observer.encoding(done, volumes);
+        let (device, stop) = (&options.device, options.stop);
+        if !labels::start_from_probe(&mut model, config, parts, device, stop, &progress)? {
+            return Ok(Outcome::Stopped { step });
+        }
+    }
     let mut trainer = Trainer {
         config,
         plan,
@@ -184,7 +195,7 @@ pub(super) fn train_on(
         best: folder.join("best"),
         validation,
     };
-    if step == 0 && config.model.spread_latents && config.model.start.is_none() {
+    if is_new && config.model.spread_latents && config.model.start.is_none() {
         trainer.spread_latents(&volumes)?;
     }
     observer.starting(step, plan.steps, pairs.samples.len());
