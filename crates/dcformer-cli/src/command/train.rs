@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use clap::Args;
+use dcformer::Device;
 use dcformer::models::preset;
 use dcformer::train::{Observer, Outcome, RunConfig, RunOptions, StepReport, train};
 use dcformer_volume::dataset::{Problem, ProblemKind};
@@ -56,24 +57,7 @@ impl Train {
         }
         self.choose_encoder(&mut config)?;
         let device = self.runtime.start()?;
-        on_workers(|workers| {
-            let options = RunOptions {
-                device,
-                resume: self.resume,
-                stop: stop_flag()?,
-                workers,
-            };
-            match train_with_progress(&config, &self.out, &options)? {
-                Outcome::Complete(_) => note(&format!(
-                    "the model is in {}",
-                    self.out.join("model").display()
-                )),
-                Outcome::Stopped { step } => {
-                    note(&format!("stopped after step {step}; go on with --resume"));
-                }
-            }
-            Ok(())
-        })
+        train_on_workers(&config, &self.out, self.resume, device)
     }
 
     /// A network named without its size is the first of its rows in `dcformer complexity`.
@@ -90,6 +74,33 @@ impl Train {
     }
 }
 
+/// Trains with the other workers, if there are any, and says how it ended.
+pub(crate) fn train_on_workers(
+    config: &RunConfig,
+    folder: &Path,
+    resume: bool,
+    device: Device,
+) -> anyhow::Result<()> {
+    on_workers(|workers| {
+        let options = RunOptions {
+            device,
+            resume,
+            stop: stop_flag()?,
+            workers,
+        };
+        match train_with_progress(config, folder, &options)? {
+            Outcome::Complete(_) => note(&format!(
+                "the model is in {}",
+                folder.join("model").display()
+            )),
+            Outcome::Stopped { step } => {
+                note(&format!("stopped after step {step}; go on with --resume"));
+            }
+        }
+        Ok(())
+    })
+}
+
 /// Trains with a progress bar.
 pub(crate) fn train_with_progress(
     config: &RunConfig,
@@ -98,7 +109,7 @@ pub(crate) fn train_with_progress(
 ) -> anyhow::Result<Outcome> {
     let watcher = Watcher::default();
     let outcome = train(config, folder, options, &watcher);
-    for bar in [&watcher.reading, &watcher.training] {
+    for bar in [&watcher.reading, &watcher.encoding, &watcher.training] {
         if let Some(bar) = bar.get() {
             bar.finish();
         }
@@ -110,6 +121,7 @@ pub(crate) fn train_with_progress(
 #[derive(Default)]
 struct Watcher {
     reading: OnceLock<Progress>,
+    encoding: OnceLock<Progress>,
     training: OnceLock<Progress>,
 }
 
@@ -129,9 +141,16 @@ impl Observer for Watcher {
             .set(done as u64, "");
     }
 
+    fn encoding(&self, done: usize, volumes: usize) {
+        self.reading.get().inspect(|bar| bar.finish());
+        self.encoding
+            .get_or_init(|| Progress::new("encoding", 0, volumes as u64))
+            .set(done as u64, "");
+    }
+
     fn starting(&self, step: u64, steps: u64, pairs: usize) {
-        if let Some(reading) = self.reading.get() {
-            reading.finish();
+        for bar in [&self.reading, &self.encoding] {
+            bar.get().inspect(|bar| bar.finish());
         }
         let training = self
             .training

@@ -222,7 +222,7 @@ impl Contrast {
     }
 
     /// Statistics of the pass that counts.
-    fn moving(&self) -> Statistics {
+    pub(super) fn moving(&self) -> Statistics {
         match self.batch_norm {
             BatchNormStatistics::Batch | BatchNormStatistics::Synchronized => Statistics::ByDevice,
             BatchNormStatistics::Frozen => Statistics::Running,

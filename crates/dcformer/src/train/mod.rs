@@ -8,6 +8,9 @@
 //! └── model/               the trained model, once the run is complete
 //! ```
 //!
+//! A run of fine-tuning ([`FinetuneConfig`]) learns from labels in place of reports, holds patients out, keeps the model with
+//! their least loss in `best/` and ends when it no longer falls; thresholds that are chosen on them are part of `model/`.
+//!
 //! Nothing random has a state: order, sentences and dropout of a step are drawn from the seed and the step's number, so
 //! that a run which was killed and resumed ends with the same weights, bit for bit.
 //!
@@ -20,8 +23,12 @@ mod config;
 mod contrast;
 mod data;
 mod exchange;
+mod finetune;
+mod labels;
 mod learning_rate;
 mod metrics_file;
+mod objective;
+mod observer;
 mod optimizer;
 mod pace;
 mod plan;
@@ -37,7 +44,9 @@ pub use config::{
 };
 pub use contrast::{Contrast, PairBatch};
 pub use data::{Pairs, VolumeSource};
+pub use finetune::{FinetuneConfig, Method};
+pub use observer::{Observer, StepReport};
 pub(crate) use optimizer::backward;
 pub use optimizer::{AdamW, Moments, ParameterGradients};
 pub use pace::seconds_of_step;
-pub use run::{Observer, Outcome, RunOptions, StepReport, train};
+pub use run::{Outcome, RunOptions, train};

@@ -1,6 +1,6 @@
 //! The loop.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -8,19 +8,21 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use dcformer_volume::dataset::{DataSet, Problem};
-use serde::{Deserialize, Serialize};
+use dcformer_volume::dataset::DataSet;
 
 use super::checkpoint::{Checkpoints, Resumed, deserialise, serialise};
 use super::config::{BatchNormStatistics, ContrastOver, RunConfig};
-use super::contrast::{Contrast, PairBatch};
+use super::contrast::Contrast;
 use super::data::{Pairs, VolumeSource};
 use super::exchange::{average_running, broadcast, check_alike, sum_gradients};
+use super::labels::{self, LabelObjective};
 use super::learning_rate::learning_rate;
 use super::metrics_file::MetricsFile;
+use super::objective::{Given, Objective};
+use super::observer::{Observer, StepReport, of_first};
 use super::optimizer::{AdamW, ParameterGradients};
-use super::plan::{Batch, Plan};
-use super::start::{check_quantizer, start};
+use super::plan::{Plan, Validation};
+use super::start::{check_quantizer, check_workers, start};
 use crate::checkpoint::{Model, ModelConfig, write_file};
 use crate::error::{Error, Result};
 use crate::models::{Clip, Statistics};
@@ -40,62 +42,6 @@ pub struct RunOptions<'a> {
     /// Who shares the run; [`Alone`] for one worker. Weights are the same, but for rounding, however many there are, if
     /// batch norms do not depend on it. Its first worker reads and writes the folder, and tells the observer.
     pub workers: Arc<dyn Communicator>,
-}
-
-/// What a step did.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StepReport {
-    /// Steps taken, this one included.
-    pub step: u64,
-    /// Steps of the whole run.
-    pub steps: u64,
-    /// Epoch, from 0.
-    pub epoch: u64,
-    /// Mean loss of the step's batches.
-    pub loss: f64,
-    /// Learning rate of the step.
-    pub learning_rate: f64,
-    /// Norm of all gradients together, before it was clipped.
-    pub gradient_norm: f64,
-    /// Pairs a second, over this step.
-    pub pairs_per_s: f64,
-    /// Mean loss over the validation split after this step, where it was measured.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub validation_loss: Option<f64>,
-}
-
-/// Who is told how a run goes.
-pub trait Observer: Sync {
-    /// Something in the data does not fit together.
-    fn problems(&self, problems: &[Problem], without_report: usize);
-    /// Volumes are being read.
-    fn reading(&self, done: usize, volumes: usize);
-    /// The run starts, or goes on, after this many steps.
-    fn starting(&self, step: u64, steps: u64, pairs: usize);
-    /// A step is done.
-    fn step(&self, report: &StepReport);
-    /// A checkpoint is on disk.
-    fn checkpoint(&self, step: u64);
-}
-
-/// Tells nobody: workers other than the first.
-struct Nobody;
-
-impl Observer for Nobody {
-    fn problems(&self, _problems: &[Problem], _without_report: usize) {}
-    fn reading(&self, _done: usize, _volumes: usize) {}
-    fn starting(&self, _step: u64, _steps: u64, _pairs: usize) {}
-    fn step(&self, _report: &StepReport) {}
-    fn checkpoint(&self, _step: u64) {}
-}
-
-/// The observer of the first worker.
-fn of_first<'a>(observer: &'a dyn Observer, workers: &dyn Communicator) -> &'a dyn Observer {
-    if workers.is_first() {
-        observer
-    } else {
-        &Nobody
-    }
 }
 
 /// How a run ended.
@@ -122,14 +68,26 @@ pub fn train(
     observer: &dyn Observer,
 ) -> Result<Outcome> {
     let config = &config.resolved()?;
+    check_workers(config, options.workers.size())?;
     let observer = of_first(observer, &*options.workers);
-    let pairs = pairs_of(config.data.training()?, observer);
-    train_on(pairs, config, folder, options, observer)
+    let data = config.data.training()?;
+    let (pairs, held_out) = match &config.finetune {
+        Some(finetune) => {
+            if !data.problems.is_empty() {
+                observer.problems(&data.problems, 0);
+            }
+            let split = labels::split(&data, finetune, config)?;
+            (split.learnt, Some(split.held_out))
+        }
+        None => (pairs_of(data, observer), held_out_pairs(config, observer)?),
+    };
+    train_on(pairs, held_out, config, folder, options, observer)
 }
 
-/// [`train`] on these pairs, with a resolved configuration.
+/// [`train`] on these pairs, measuring on those held out, with a resolved configuration.
 pub(super) fn train_on(
     pairs: Pairs,
+    held_out: Option<Pairs>,
     config: &RunConfig,
     folder: &Path,
     options: &RunOptions<'_>,
@@ -137,9 +95,7 @@ pub(super) fn train_on(
 ) -> Result<Outcome> {
     let workers = &*options.workers;
     let observer = of_first(observer, workers);
-    config.train.check_workers(workers.size())?;
     let plan = Plan::new(config, pairs.samples.len())?;
-    let held_out = held_out_pairs(config, observer)?;
     let all_volumes = pairs.samples.len() + held_out.as_ref().map_or(0, |held| held.samples.len());
     let fingerprint = pairs.fingerprint();
     check_alike("configuration", config.to_toml().as_bytes(), workers)?;
@@ -149,11 +105,12 @@ pub(super) fn train_on(
         workers,
     )?;
     let checkpoints = Checkpoints::new(folder, config.train.keep_checkpoints);
+    let (is_new, resumed) = start(config, &pairs, &checkpoints, options)?;
     let Resumed {
         step,
-        model,
+        mut model,
         optimizer,
-    } = start(config, &pairs, &checkpoints, options)?;
+    } = resumed;
     check_quantizer(config, &model.config, workers.size())?;
     let metrics = if workers.is_first() {
         create_folder(folder)?;
@@ -179,25 +136,31 @@ pub(super) fn train_on(
             pairs: held_out,
         }),
     };
+    if is_new && let Some(held_out) = &validation {
+        let parts = [(&pairs, &volumes), (&held_out.pairs, &held_out.volumes)];
+        let progress = |done, volumes| observer.encoding(done, volumes);
+        let (device, stop) = (&options.device, options.stop);
+        if !labels::start_from_probe(&mut model, config, parts, device, stop, &progress)? {
+            return Ok(Outcome::Stopped { step });
+        }
+    }
     let mut trainer = Trainer {
         config,
         plan,
-        contrast: Contrast::of(&config.train),
+        objective: objective(config, &model, &pairs, &options.device)?,
         pairs: &pairs,
-        tokenizer: model.tokenizer.clone().ok_or(Error::MissingPart {
-            part: "tokenizer",
-            remedy: "start from a model with a vocabulary",
-        })?,
+        tokenizer: model.tokenizer.clone(),
         model_config: model.config.clone(),
         clip: Some(model.clip),
         optimizer,
         step,
         device: options.device.clone().autodiff(),
         metrics,
+        best: folder.join("best"),
         validation,
         workers: Arc::clone(&options.workers),
     };
-    let is_fresh = step == 0 && config.model.start.is_none();
+    let is_fresh = is_new && config.model.start.is_none();
     if is_fresh && config.model.spread_latents && workers.is_first() {
         trainer.spread_latents(&volumes)?;
     }
@@ -220,11 +183,11 @@ pub(super) fn train_on(
     };
     std::thread::scope(|scope| {
         let (sender, prepared) = sync_channel(2);
-        let (pairs, volumes, contrast) = (&pairs, &volumes, trainer.contrast);
+        let (pairs, volumes, requests) = (&pairs, &volumes, trainer.objective.requests());
         scope.spawn(move || {
             let batches = (step..plan.steps).flat_map(|step| plan.batches(config, step, pairs));
             for batch in batches.map(|batch| batch.of_worker(workers)) {
-                for part in contrast.requests(batch.len()) {
+                for part in requests(batch.len()) {
                     // The receiver hangs up when the run ends early.
                     if sender.send(batch.volumes(volumes, part)).is_err() {
                         return;
@@ -234,10 +197,13 @@ pub(super) fn train_on(
         });
         trainer.run(&prepared, options.stop, observer, &save)
     })?;
-    if trainer.step < plan.steps {
+    if !trainer.is_over() {
         return Ok(Outcome::Stopped { step: trainer.step });
     }
-    let model = trainer.model();
+    let model = match &trainer.objective {
+        Objective::Pairs { .. } => trainer.model(),
+        Objective::Labels(_) => trainer.best_model(&options.device)?,
+    };
     if workers.is_first() {
         model.save(&folder.join("model"))?;
     }
@@ -248,6 +214,27 @@ fn create_folder(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(|source| Error::Write {
         path: folder.to_owned(),
         source,
+    })
+}
+
+/// What the run makes small.
+fn objective(
+    config: &RunConfig,
+    model: &Model,
+    pairs: &Pairs,
+    device: &Device,
+) -> Result<Objective> {
+    if let (Some(finetune), Some(labels)) = (&config.finetune, &pairs.labels) {
+        let objective = LabelObjective::new(finetune, &config.train, model, labels, device);
+        return Ok(Objective::Labels(Box::new(objective)));
+    }
+    let tokenizer = model.tokenizer.clone().ok_or(Error::MissingPart {
+        part: "tokenizer",
+        remedy: "start from a model with a vocabulary",
+    })?;
+    Ok(Objective::Pairs {
+        contrast: Contrast::of(&config.train),
+        tokenizer: Box::new(tokenizer),
     })
 }
 
@@ -278,31 +265,12 @@ fn held_out_pairs(config: &RunConfig, observer: &dyn Observer) -> Result<Option<
     Ok(Some(pairs))
 }
 
-/// Pairs that nothing is learnt from.
-struct Validation {
-    pairs: Pairs,
-    volumes: VolumeSource,
-}
-
-impl Validation {
-    /// The split in batches, each time the same: as large as in training, since a pair is the harder to tell the more
-    /// there are beside it. What is left over is left out.
-    fn batches(&self, config: &RunConfig) -> impl Iterator<Item = Batch> {
-        let size = config.train.batch.min(self.pairs.samples.len());
-        let mut random = Random::new(config.seed, "texts of validation", 0);
-        (0..self.pairs.samples.len() / size).map(move |batch| {
-            let indices = batch * size..(batch + 1) * size;
-            Batch::unchanged(&self.pairs, &config.train, indices, &mut random)
-        })
-    }
-}
-
 struct Trainer<'a> {
     config: &'a RunConfig,
     plan: Plan,
-    contrast: Contrast,
+    objective: Objective,
     pairs: &'a Pairs,
-    tokenizer: Tokenizer,
+    tokenizer: Option<Tokenizer>,
     model_config: ModelConfig,
     /// Taken out while a step moves it.
     clip: Option<Clip>,
@@ -312,6 +280,8 @@ struct Trainer<'a> {
     /// Of the first worker.
     metrics: Option<MetricsFile>,
     validation: Option<Validation>,
+    /// In fine-tuning, the model with the least loss of the volumes held out.
+    best: PathBuf,
     workers: Arc<dyn Communicator>,
 }
 
@@ -327,7 +297,7 @@ impl Trainer<'_> {
         Model {
             config: self.model_config.clone(),
             clip: self.clip().valid(),
-            tokenizer: Some(self.tokenizer.clone()),
+            tokenizer: self.tokenizer.clone(),
         }
     }
 
@@ -370,7 +340,7 @@ impl Trainer<'_> {
         observer: &dyn Observer,
         save: &dyn Fn(&Self) -> Result<()>,
     ) -> Result<()> {
-        while self.step < self.plan.steps {
+        while !self.is_over() {
             let stopping = self.workers.any(stop.load(Ordering::Relaxed))?;
             if !stopping {
                 let mut report = self.take_step(prepared)?;
@@ -378,12 +348,12 @@ impl Trainer<'_> {
                 if let Some(metrics) = &mut self.metrics {
                     metrics.append(&report)?;
                 }
+                if report.validation_loss.is_some() {
+                    self.keep_if_best()?;
+                }
                 observer.step(&report);
             }
-            if stopping
-                || self.step.is_multiple_of(self.plan.checkpoint_every)
-                || self.step == self.plan.steps
-            {
+            if stopping || self.step.is_multiple_of(self.plan.checkpoint_every) || self.is_over() {
                 save(self)?;
             }
             if stopping {
@@ -391,6 +361,39 @@ impl Trainer<'_> {
             }
         }
         Ok(())
+    }
+
+    /// All steps are taken, or fine-tuning finds nothing better any more. Known from the lines of `metrics.jsonl`, so that a
+    /// resumed run ends where the other would have.
+    fn is_over(&self) -> bool {
+        let patience = self.config.finetune.as_ref().map(|tune| tune.patience);
+        self.step >= self.plan.steps
+            || patience.is_some_and(|patience| self.validations_since_best() >= patience)
+    }
+
+    /// See [`MetricsFile::validations_since_best`]; fine-tuning has one worker, the first.
+    fn validations_since_best(&self) -> usize {
+        let metrics = self.metrics.as_ref();
+        metrics.map_or(0, MetricsFile::validations_since_best)
+    }
+
+    /// Keeps a model of fine-tuning whose loss of the volumes held out was just measured, if it is the least so far.
+    fn keep_if_best(&self) -> Result<()> {
+        match &self.objective {
+            Objective::Labels(_) if self.validations_since_best() == 0 => {
+                self.model().save(&self.best)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The best model, with thresholds that are chosen on the volumes held out.
+    fn best_model(&self, device: &Device) -> Result<Model> {
+        let mut model = Model::load(&self.best, device)?;
+        if let Some(validation) = &self.validation {
+            model.config.thresholds = labels::thresholds(&model, validation, self.config, device)?;
+        }
+        Ok(model)
     }
 
     /// Mean loss of the batches of the step at hand, and their mean gradients, of all workers; `prepared` gives the parts
@@ -406,19 +409,18 @@ impl Trainer<'_> {
         let count = batches.len();
         let over = self.config.train.contrast_over;
         for (batch, number) in batches.into_iter().zip(step * count as u64..) {
-            let pairs = batch.len();
+            let of_all = batch.len();
             let batch = batch.of_worker(&*self.workers);
             let (workers, weight): (&dyn Communicator, _) = match over {
                 ContrastOver::AllWorkers => (&*self.workers, 1.0),
-                ContrastOver::OwnWorker => (&Alone, batch.len() as f64 / pairs as f64),
+                ContrastOver::OwnWorker => (&Alone, batch.len() as f64 / of_all as f64),
             };
             let weight = weight / count as f64;
             // Started anew for each batch, it is the same after a resume; workers draw each their own.
             let number = number * self.workers.size() as u64 + self.workers.rank() as u64;
-            let texts = self.tokenizer.encode_batch(&batch.texts)?;
-            let mut batch = PairBatch {
-                pairs: batch.len(),
-                texts: &texts,
+            let given = Given {
+                truth: &batch.truth,
+                count: batch.len(),
                 volumes: &mut |_| {
                     let values = prepared
                         .recv()
@@ -428,10 +430,10 @@ impl Trainer<'_> {
                 dropout_seed: Random::new(self.config.seed, "dropout of step", number).bits(),
                 workers,
             };
-            let mut add = || {
+            let add = || {
                 let (clip, weight) = (self.clip(), weight as f32);
-                self.contrast
-                    .add_gradients(clip, &mut batch, weight, &mut gradients)
+                self.objective
+                    .add_gradients(clip, given, weight, &mut gradients)
             };
             let loss = match self.config.train.batch_norm {
                 BatchNormStatistics::Synchronized => with_shared_norms(&self.workers, add),
@@ -517,11 +519,11 @@ impl Trainer<'_> {
             .skip(self.workers.rank())
             .step_by(self.workers.size())
         {
-            sum += self.contrast.loss(
+            let loss = self.objective.loss(
                 &clip,
-                &mut PairBatch {
-                    pairs: batch.len(),
-                    texts: &self.tokenizer.encode_batch(&batch.texts)?,
+                Given {
+                    truth: &batch.truth,
+                    count: batch.len(),
                     volumes: &mut |part| {
                         let values = batch.volumes(&validation.volumes, part)?;
                         Ok(self.volumes(values, &device))
@@ -530,7 +532,9 @@ impl Trainer<'_> {
                     workers: &Alone,
                 },
             )?;
-            count += 1.0;
+            let weight = batch.len() as f64;
+            sum += loss * weight;
+            count += weight;
         }
         let [sum, count] = self.workers.sum([sum, count])?;
         Ok(Some(sum / count))
@@ -543,8 +547,7 @@ impl Trainer<'_> {
             return Ok(());
         };
         let untracked = self.clip().clone().no_grad();
-        let features = self
-            .contrast
+        let features = Contrast::of(&self.config.train)
             .parts(batch.len())
             .map(|part| {
                 let volumes = self.volumes(batch.volumes(volumes, part)?, &self.device);

@@ -6,6 +6,7 @@ use burn::tensor::Device;
 use super::checkpoint::{Checkpoints, Resumed};
 use super::config::{RunConfig, TextChoice};
 use super::data::Pairs;
+use super::labels;
 use super::optimizer::AdamW;
 use super::run::RunOptions;
 use crate::checkpoint::{Model, ModelConfig, OwnHead, load_bert};
@@ -14,20 +15,34 @@ use crate::models::BertConfig;
 use crate::random::Random;
 use crate::text::{Tokenizer, Vocabulary};
 
-/// The newest checkpoint, or step 0. Workers other than the first have step 0 in any case, as a place for what the first
-/// one has.
+/// Refuses more workers than can share the run.
+pub(super) fn check_workers(config: &RunConfig, workers: usize) -> Result<()> {
+    if config.finetune.is_some() && workers > 1 {
+        return Err(Error::WorkerCount {
+            field: "finetune",
+            found: "given".to_owned(),
+            workers,
+            expected: "one worker, since fine-tuning is not shared",
+        });
+    }
+    config.train.check_workers(workers)
+}
+
+/// Whether the run is new; and its newest checkpoint, or step 0. Workers other than the first have step 0 in any case, as a
+/// place for what the first one has.
 pub(super) fn start(
     config: &RunConfig,
     pairs: &Pairs,
     checkpoints: &Checkpoints,
     options: &RunOptions<'_>,
-) -> Result<Resumed> {
+) -> Result<(bool, Resumed)> {
     let fresh = || {
-        Ok(Resumed {
+        let resumed = Resumed {
             step: 0,
             model: fresh_model(config, pairs, &options.device)?,
             optimizer: AdamW::new(config.train.optimizer.clone()),
-        })
+        };
+        Ok((true, resumed))
     };
     if !options.workers.is_first() {
         let place = fresh();
@@ -38,7 +53,7 @@ pub(super) fn start(
     options.workers.wait_for_all()?;
     if options.resume {
         let resumed = checkpoints.resume(config, pairs.fingerprint(), &options.device)?;
-        return resumed.map_or_else(fresh, Ok);
+        return resumed.map_or_else(fresh, |resumed| Ok((false, resumed)));
     }
     if checkpoints.exist()? {
         return Err(Error::RunExists {
@@ -59,6 +74,13 @@ fn fresh_model(config: &RunConfig, pairs: &Pairs, device: &Device) -> Result<Mod
         model.config.preprocess = config.preprocess.clone();
         model.config.prompts = config.prompts.clone();
         model.config.report = config.train.report;
+        // A head and thresholds of an earlier fine-tuning say nothing of what this run makes of the towers.
+        model.config.thresholds.clear();
+        model.config.clip.classifier = None;
+        model.clip.classifier = None;
+        if let (Some(finetune), Some(labels)) = (&config.finetune, &pairs.labels) {
+            labels::prepare(&mut model, finetune, labels, &device)?;
+        }
         model.clip = model.clip.train();
         return Ok(model);
     }
@@ -108,7 +130,7 @@ fn fresh_model(config: &RunConfig, pairs: &Pairs, device: &Device) -> Result<Mod
 }
 
 /// Refuses parts and workers where a quantizer's codes, which move while volumes are encoded, would give a volume another
-/// latent the second time, or on another worker.
+/// latent the second time, or on another worker. Labels ask for every volume once.
 pub(super) fn check_quantizer(
     config: &RunConfig,
     model: &ModelConfig,
@@ -126,11 +148,13 @@ pub(super) fn check_quantizer(
         });
     }
     match config.train.micro_batch {
-        Some(size) if size < config.train.batch => Err(Error::RunField {
-            field: "train.micro_batch",
-            found: format!("{size} for a model with a vector quantizer"),
-            expected: "none: its codes move with every volume; leave the key out, or the quantizer",
-        }),
+        Some(size) if size < config.train.batch && config.finetune.is_none() => {
+            Err(Error::RunField {
+                field: "train.micro_batch",
+                found: format!("{size} for a model with a vector quantizer"),
+                expected: "none: its codes move with every volume; leave the key out, or the quantizer",
+            })
+        }
         _ => Ok(()),
     }
 }

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use burn::tensor::Device;
 use dcformer::train::{
-    ContrastOver, Outcome, ReportText, RunConfig, RunOptions, Schedule, StepReport, TrainConfig,
-    train,
+    ContrastOver, FinetuneConfig, Method, Outcome, ReportText, RunConfig, RunOptions, Schedule,
+    StepReport, TrainConfig, train,
 };
 use dcformer::workers::{Communicator, ThreadWorker};
 use dcformer::{Error, Result};
@@ -240,4 +240,18 @@ fn more_workers_than_pairs_are_refused() {
     assert!(config.train.check_workers(2).is_ok());
     assert!(config.train.check_workers(3).is_err());
     assert!(!folder.path().join("run").exists());
+}
+
+#[test]
+fn fine_tuning_is_not_shared() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path().join("train.csv"));
+    config.model.start = Some(folder.path().join("model"));
+    config.finetune = Some(FinetuneConfig::new(Method::Full));
+    for end in run(ThreadWorker::group(2), &config, folder.path(), false) {
+        assert_eq!(
+            end.unwrap_err().to_string(),
+            "`finetune` is given with 2 workers, expected one worker, since fine-tuning is not shared"
+        );
+    }
 }
