@@ -32,7 +32,7 @@ fn tree(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 #[track_caller]
-fn assert_same_files(one: &Path, other: &Path) {
+pub(super) fn assert_same_files(one: &Path, other: &Path) {
     let (one, other) = (tree(one), tree(other));
     let names = |tree: &BTreeMap<PathBuf, _>| tree.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(&one), names(&other));
@@ -42,7 +42,7 @@ fn assert_same_files(one: &Path, other: &Path) {
 }
 
 /// Chests small enough for a test of many.
-fn write_phantoms(folder: &Path, train_patients: usize, valid_patients: usize) {
+pub(super) fn write_phantoms(folder: &Path, train_patients: usize, valid_patients: usize) {
     let config = DataSetConfig {
         phantom: PhantomConfig {
             columns: 64,
@@ -57,7 +57,7 @@ fn write_phantoms(folder: &Path, train_patients: usize, valid_patients: usize) {
 }
 
 /// Starts one of four jobs.
-fn start_shard(phantoms: &Path, cache: &Path, index: usize) -> Child {
+pub(super) fn start_shard(phantoms: &Path, cache: &Path, index: usize) -> Child {
     Command::new(env!("CARGO_BIN_EXE_dcformer"))
         .args(["prepare", text(phantoms), "--out", text(cache)])
         .args(["--shape", "32,128,128", "--threads", "2"])
@@ -233,4 +233,7 @@ fn preparing_what_cannot_be_prepared_says_why() {
         .failed(&["`preprocess.shape.width` = 32, expected 64"]);
     prepare(&list, &[]).failed(&["prepared with `preprocess.shape."]);
     assert_eq!(prepare(&list, &["--shard", "2/2"]).status, Some(2));
+    #[cfg(not(feature = "s3"))]
+    run(arguments!["prepare", &list, "--out", "s3://bucket/cache"])
+        .failed(&["cannot prepare s3://bucket/cache", "`--features s3`"]);
 }
