@@ -71,12 +71,17 @@ def builders(layers):
     return {
         ("convnext", "nano"): pyramid([40, 80, 160, 320], [2, 2, 2, 2], convnext),
         ("convnext", "naive"): pyramid([80, 160, 320, 640], [2, 2, 6, 2], convnext),
+        ("convnext", "tiny"): pyramid([96, 192, 384, 768], [3, 3, 9, 3], convnext),
         ("poolformer", "nano"): pyramid([40, 80, 160, 320], [2, 2, 2, 2], poolformer),
         ("poolformer", "naive"): pyramid([64, 128, 320, 512], [2, 2, 6, 2], poolformer),
+        ("poolformer", "tiny"): pyramid([96, 192, 384, 768], [2, 2, 6, 2], poolformer),
         ("inceptionnext", "nano"): inceptionnext([32, 32, 64, 128, 256], [1, 1, 1, 1]),
         ("inceptionnext", "naive"): inceptionnext([32, 64, 128, 256, 512], [2, 2, 2, 2]),
+        ("inceptionnext", "tiny"): inceptionnext([64, 96, 192, 384, 768], [2, 3, 3, 2]),
         ("vit", "naive"): vit(256, 4),
+        ("vit", "tiny"): vit(512, 8),
         ("transunet", "naive"): transunet(48, 6),
+        ("transunet", "tiny"): transunet(64, 8),
         ("ctvit", "paper"): lambda: layers.CtVit(512, (16, 32, 32), 4, 4, 8, 64),
     }
 

@@ -1,13 +1,13 @@
-"""dcformer's other encoders against PyTorch: ConvNeXt, PoolFormer, InceptionNeXt, ViT, TransUNet and CT-ViT, at the smallest
-sizes of the paper's table, on a volume of 256 x 256 x 128.
+"""dcformer's other encoders against PyTorch: ConvNeXt, PoolFormer, InceptionNeXt, ViT, TransUNet and CT-ViT, at the sizes of
+the paper's table, on a volume of 256 x 256 x 128.
 
     pip install -r benches/peers/requirements.txt
     cargo build --release
     python benches/peers/other_encoders.py target/release/dcformer
 
 The same weights on the same volume; a peer whose features differ from ours by more than 1e-3 of the largest value stops the
-run. Then all take turns, as in `encoders.py`. The table in BENCHMARKS.md is rewritten in place; `--only` chooses networks,
-and the rows of the others stay as they were, with the commit that they were measured at.
+run. Then all take turns, as in `encoders.py`. The table in BENCHMARKS.md is rewritten in place; `--only` chooses networks, as
+`convnext` or `convnext:nano`, and the rows of the others stay as they were, with the commit that they were measured at.
 """
 
 import argparse
@@ -35,14 +35,14 @@ from comparison import (
 
 # Depth, height, width.
 SHAPE = (128, 256, 256)
-VARIANTS = {
-    "convnext": "nano",
-    "poolformer": "nano",
-    "inceptionnext": "nano",
-    "vit": "naive",
-    "transunet": "naive",
-    "ctvit": "paper",
-}
+ENCODERS = [
+    *(("convnext", size) for size in ("nano", "naive", "tiny")),
+    *(("poolformer", size) for size in ("nano", "naive", "tiny")),
+    *(("inceptionnext", size) for size in ("nano", "naive", "tiny")),
+    *(("vit", size) for size in ("naive", "tiny")),
+    *(("transunet", size) for size in ("naive", "tiny")),
+    ("ctvit", "paper"),
+]
 SECTION = "other-encoders"
 HEAD = ["| encoder | peer | seconds | of dcformer's | peak MB | commit |", "|---|---|---|---|---|---|"]
 
@@ -53,9 +53,8 @@ def write_weights(network, variant, path):
     networks_torch.write_weights(network, variant, path)
 
 
-def compare(program, network, names, runs, folder):
+def compare(program, network, variant, names, runs, folder):
     """Medians of seconds and megabytes by peer."""
-    variant = VARIANTS[network]
     volume, weights = folder / "volume.npy", folder / f"{network}.safetensors"
     values = random_volume(1, SHAPE, volume)
     in_another_process(write_weights, network, variant, weights)
@@ -71,16 +70,28 @@ def compare(program, network, names, runs, folder):
     return take_turns(peers, runs)
 
 
-def rows(network, peers):
+def rows(encoder, peers):
     ours = peers["ours"][0]
     for name, result in peers.items():
-        yield table_row(f"{network} {VARIANTS[network]}", name, result, ours, commit())
+        yield table_row(" ".join(encoder), name, result, ours, commit())
 
 
 def merged(found):
-    """The rows of all networks, those that were not measured as they stand in the page."""
-    before = {network: [line for line in section(SECTION) if line.startswith(f"| {network} ")] for network in VARIANTS}
-    return [row for network, old in before.items() for row in found.get(network, old)]
+    """The rows of all encoders, those that were not measured as they stand in the page."""
+    for encoder in ENCODERS:
+        start = f"| {' '.join(encoder)} |"
+        yield from found.get(encoder) or [line for line in section(SECTION) if line.startswith(start)]
+
+
+def chosen(only):
+    """The encoders that `--only` names; an error for a name that is none."""
+    encoders = []
+    for name in only.split(","):
+        named = [encoder for encoder in ENCODERS if name in (encoder[0], ":".join(encoder))]
+        if not named:
+            raise argparse.ArgumentTypeError(f"there is no {name}, expected {', '.join(map(':'.join, ENCODERS))}")
+        encoders += named
+    return encoders
 
 
 def main():
@@ -88,17 +99,15 @@ def main():
     parser.add_argument("program", help="the built program")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="PyTorch eager and channels-last only, and nothing is written")
-    parser.add_argument("--only", default=",".join(VARIANTS), help=f"of {', '.join(VARIANTS)}")
+    parser.add_argument("--only", type=chosen, default=ENCODERS, help="networks, as convnext,vit:naive")
     arguments = parser.parse_args()
-    chosen = arguments.only.split(",")
-    if unknown := set(chosen) - set(VARIANTS):
-        parser.error(f"there is no network {', '.join(sorted(unknown))}, expected {', '.join(VARIANTS)}")
     names = ["eager", "channels-last"] if arguments.quick else ["eager", "channels-last", "compile"]
     program, found = str(Path(arguments.program).resolve()), {}
-    for network in chosen:
+    for encoder in arguments.only:
         with tempfile.TemporaryDirectory() as folder:
-            found[network] = list(rows(network, compare(program, network, names, arguments.runs, Path(folder))))
-        print("\n".join(found[network]), file=sys.stderr, flush=True)
+            peers = compare(program, *encoder, names, arguments.runs, Path(folder))
+        found[encoder] = list(rows(encoder, peers))
+        print("\n".join(found[encoder]), file=sys.stderr, flush=True)
     note = f"Medians of {arguments.runs} alternating runs. {machine()}"
     if not arguments.quick:
         replace_section(SECTION, [*HEAD, *merged(found), "", note])

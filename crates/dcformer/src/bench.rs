@@ -22,7 +22,7 @@ use crate::models::{
 use crate::random::Random;
 use crate::search::{Hit, LatentIndex};
 use crate::train::{
-    AdamW, BatchNormStatistics, Contrast, OptimizerConfig, PairBatch, ParameterGradients,
+    AdamW, BatchNormStatistics, Contrast, OptimizerConfig, PairBatch, ParameterGradients, backward,
 };
 
 /// The instruction set that the kernels use here.
@@ -223,7 +223,7 @@ impl TrainStep {
             .powi_scalar(2)
             .mean();
         let mut gradients = ParameterGradients::default();
-        gradients.add(&encoder, &loss.backward(), 1.0);
+        gradients.add(&encoder, &backward(loss), 1.0);
         self.encoder = Some(self.optimizer.step(encoder, &gradients, 1e-5));
     }
 }

@@ -10,6 +10,7 @@ use std::fmt;
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
+use dcformer_kernels::on_workers;
 use serde::{Deserialize, Serialize};
 
 use super::batch_norm::Statistics;
@@ -421,7 +422,8 @@ impl Clip {
     /// # Panics
     /// As [`Bert::forward`].
     pub fn encode_text(&self, batch: &TextBatch) -> Result<Tensor<2>> {
-        Ok(self.text_tower()?.latent(batch))
+        let tower = self.text_tower()?;
+        Ok(on_workers(|| tower.latent(batch)))
     }
 
     /// The text tower of a model that must have one.

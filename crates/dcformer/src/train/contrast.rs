@@ -19,7 +19,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use super::config::{BatchNormStatistics, TrainConfig};
-use super::optimizer::ParameterGradients;
+use super::optimizer::{ParameterGradients, backward};
 use crate::error::Result;
 use crate::models::bert::indices;
 use crate::models::{Clip, Statistics, TextBatch};
@@ -134,7 +134,7 @@ impl Contrast {
         let loss = clip.logit_scale.loss(images, texts);
         let value = f64::from(loss.clone().into_scalar::<f32>());
         if value.is_finite() {
-            gradients.add(clip, &loss.backward(), factor);
+            gradients.add(clip, &backward(loss), factor);
         }
         Ok(value)
     }
@@ -158,7 +158,7 @@ impl Contrast {
         if !value.is_finite() {
             return Ok(value);
         }
-        let of_latents = loss.backward();
+        let of_latents = backward(loss);
         // Those of the logit scale; no other parameter took part.
         gradients.add(clip, &of_latents, factor);
         let of = |latents: &Tensor<2>| {
@@ -167,7 +167,7 @@ impl Contrast {
         };
         let (of_images, of_texts) = (of(&latents.images), of(&latents.texts));
         let mut replay = |part: Tensor<2>, gradient: Tensor<2>| {
-            gradients.add(clip, &(part * gradient).sum().backward(), factor);
+            gradients.add(clip, &backward((part * gradient).sum()), factor);
         };
         for (index, part) in self.parts(batch.pairs).enumerate() {
             let rows = of_images.clone().slice(part.clone());

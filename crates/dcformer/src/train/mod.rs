@@ -32,6 +32,7 @@ pub use config::{
 };
 pub use contrast::{Contrast, PairBatch};
 pub use data::{Pairs, VolumeSource};
+pub(crate) use optimizer::backward;
 pub use optimizer::{AdamW, Moments, ParameterGradients};
 pub use pace::seconds_of_step;
 pub use run::{Observer, Outcome, RunOptions, StepReport, train};

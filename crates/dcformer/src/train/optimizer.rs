@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor, TensorData};
+use dcformer_kernels::on_workers;
 use rayon::prelude::*;
 
 use super::config::OptimizerConfig;
@@ -117,6 +118,11 @@ impl AdamW {
                 }
             });
     }
+}
+
+/// The gradients of a loss, computed where operations follow each other without waking threads.
+pub(crate) fn backward(loss: Tensor<1>) -> Gradients {
+    on_workers(|| loss.backward())
 }
 
 /// Gradients by the parameter's path in the module.
