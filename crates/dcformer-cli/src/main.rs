@@ -6,6 +6,7 @@
 mod args;
 mod command;
 mod cost;
+mod hub;
 mod interrupt;
 mod model;
 mod output;

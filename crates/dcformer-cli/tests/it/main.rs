@@ -18,6 +18,8 @@ mod contracts;
 mod help;
 // Every network, from training to use.
 mod networks;
+// Downloads.
+mod hub;
 // Latents and features of the authors' code.
 mod latents;
 // A data set to a cache, and what is done with it.
