@@ -24,13 +24,15 @@ mod with_client {
     use std::io::IsTerminal;
     use std::path::{Path, PathBuf};
 
-    use anyhow::{Context, bail, ensure};
-    use hf_hub::api::sync::{ApiBuilder, ApiRepo};
+    use anyhow::{Context, anyhow, bail, ensure};
+    use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
     use hf_hub::{Cache, Repo, RepoType};
 
     use super::by_hand;
     use crate::progress::note;
 
+    /// The variable that shows the hub who asks.
+    const TOKEN: &str = "HF_TOKEN";
     /// What is taken besides the weights, where it is there.
     const SETTINGS: [&str; 4] = [
         "config.json",
@@ -58,21 +60,24 @@ mod with_client {
     /// If the hub cannot be reached and its cache does not have the model, or the model has no weights that are read.
     pub(crate) fn download(name: &str) -> anyhow::Result<PathBuf> {
         check_name(name)?;
-        let api = ApiBuilder::from_env()
-            .with_progress(std::io::stderr().is_terminal())
-            .build()?;
+        let mut api = ApiBuilder::from_env().with_progress(std::io::stderr().is_terminal());
+        // Without it, the token is the one that `hf auth login` kept.
+        if let Ok(token) = std::env::var(TOKEN)
+            && !token.trim().is_empty()
+        {
+            api = api.with_token(Some(token.trim().to_owned()));
+        }
+        let api = api.build()?;
         let info = match api.model(name.to_owned()).info() {
             Ok(info) => info,
             Err(error) => {
-                if let Some(folder) = cached(name) {
-                    note(&format!(
-                        "the hub did not answer ({error}); the copy in its cache is used"
-                    ));
-                    return Ok(folder);
-                }
-                return Err(error).with_context(|| {
-                    format!("cannot download {name} from the hub; {}", by_hand(name))
-                });
+                let Some(folder) = cached(name) else {
+                    return Err(explain(name, error));
+                };
+                note(&format!(
+                    "no answer of the hub ({error}); the copy in its cache is used"
+                ));
+                return Ok(folder);
             }
         };
         let there: Vec<&str> = info
@@ -98,6 +103,26 @@ mod with_client {
             .model(name.to_owned())
             .create_ref(&info.sha)?;
         folder.context("a file of the hub's cache is in a folder")
+    }
+
+    /// Tells a model that is not there, or not for everybody, from a hub that is not.
+    fn explain(name: &str, error: ApiError) -> anyhow::Error {
+        const HIDDEN: [u16; 3] = [401, 403, 404];
+        let said = error.to_string();
+        let answer = match error {
+            ApiError::RequestError(error) => error.into_response(),
+            _ => None,
+        };
+        match answer {
+            Some(answer) if HIDDEN.contains(&answer.status()) => anyhow!(
+                "the hub shows no model {name} ({said}): correct its name, or, if only some may see it, log in \
+                 (`hf auth login`) or set {TOKEN}"
+            ),
+            _ => anyhow!(
+                "cannot download {name} from the hub ({said}); {}",
+                by_hand(name)
+            ),
+        }
     }
 
     fn get(repository: &ApiRepo, file: &str) -> anyhow::Result<PathBuf> {

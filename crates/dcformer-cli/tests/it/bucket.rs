@@ -1,5 +1,6 @@
 //! What a bucket holds is what a folder holds. `scripts/with_s3_server.sh` gives these tests a server.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -15,7 +16,12 @@ fn address(test: &str) -> Option<PathBuf> {
     /// Address of a bucket, to which the usual variables of the environment open the door.
     const BUCKET: &str = "DCFORMER_TEST_BUCKET";
     let Some(bucket) = std::env::var_os(BUCKET) else {
-        eprintln!("skipped: {BUCKET} names no bucket; scripts/with_s3_server.sh starts a server");
+        // Not by `eprintln!`, which is caught and not shown when a test passes.
+        writeln!(
+            std::io::stderr(),
+            "skipped {test}: {BUCKET} names no bucket; scripts/with_s3_server.sh starts a server"
+        )
+        .expect("a terminal or a file");
         return None;
     };
     let own = format!("{test}-{}", std::process::id());

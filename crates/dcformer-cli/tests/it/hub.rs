@@ -32,6 +32,9 @@ mod with_downloads {
 
     const SHA: &str = "0123456789abcdef0123456789abcdef01234567";
 
+    /// A model that only those see who have the token `secret`.
+    const GATED: &str = "owner/gated";
+
     /// A hub with one model, the files of a folder, under any name; `also` are names that it lists besides.
     fn serve(folder: PathBuf, also: &'static [&'static str]) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -44,39 +47,58 @@ mod with_downloads {
         format!("http://{address}")
     }
 
+    /// What a program asks for.
+    #[derive(Default)]
+    struct Request {
+        path: String,
+        /// The first byte that is wanted.
+        first: usize,
+        /// Who asks.
+        authorization: String,
+    }
+
+    impl Request {
+        fn read(stream: &TcpStream) -> Self {
+            let mut lines = BufReader::new(stream)
+                .lines()
+                .map(|line| line.expect("text"));
+            let request = lines.next().expect("a line");
+            let path = request.split(' ').nth(1).expect("a path").to_owned();
+            let mut request = Self {
+                path,
+                ..Self::default()
+            };
+            for line in lines.take_while(|line| !line.is_empty()) {
+                let (name, value) = line.split_once(": ").expect("a header");
+                match &*name.to_ascii_lowercase() {
+                    "authorization" => request.authorization = value.to_owned(),
+                    "range" => {
+                        let range = value.strip_prefix("bytes=").expect("of bytes");
+                        let (first, _) = range.split_once('-').expect("a range");
+                        request.first = first.parse().expect("a number");
+                    }
+                    _ => {}
+                }
+            }
+            request
+        }
+    }
+
     /// Answers one request, as the hub does: a list of files, or a part of one with its commit and tag.
     fn answer(mut stream: TcpStream, folder: &Path, also: &[&str]) {
-        let mut lines = BufReader::new(stream.try_clone().expect("a stream")).lines();
-        let request = lines.next().expect("a line").expect("text");
-        let path = request.split(' ').nth(1).expect("a path").to_owned();
-        let mut first = 0;
-        for line in lines {
-            let line = line.expect("text").to_ascii_lowercase();
-            if line.is_empty() {
-                break;
-            }
-            if let Some(range) = line.strip_prefix("range: bytes=") {
-                first = range
-                    .split('-')
-                    .next()
-                    .expect("a number")
-                    .parse()
-                    .expect("a number");
-            }
-        }
-        let (status, body, headers) = if path.starts_with("/api/models/") {
+        let Request {
+            path,
+            first,
+            authorization,
+        } = Request::read(&stream);
+        let (status, body, headers) = if path.contains(GATED) && authorization != "Bearer secret" {
+            ("401 Unauthorized", Vec::new(), String::new())
+        } else if path.starts_with("/api/models/") {
             let files = std::fs::read_dir(folder).expect("a folder");
-            let names = files.map(|file| {
-                file.expect("a file")
-                    .file_name()
-                    .into_string()
-                    .expect("text")
-            });
-            let names: Vec<String> = names
-                .chain(also.iter().map(|name| (*name).to_owned()))
-                .collect();
+            let name = |file: std::fs::DirEntry| file.file_name().into_string().expect("text");
+            let names = files.map(|file| name(file.expect("a file")));
+            let names = names.chain(also.iter().map(|&name| name.to_owned()));
             let files: Vec<_> = names
-                .iter()
                 .map(|name| serde_json::json!({ "rfilename": name }))
                 .collect();
             let info = serde_json::json!({ "sha": SHA, "siblings": files });
@@ -103,9 +125,14 @@ mod with_downloads {
     }
 
     fn import(endpoint: &str, cache: &Path, name: &str, out: &Path) -> Ran {
+        import_as("", endpoint, cache, name, out)
+    }
+
+    fn import_as(token: &str, endpoint: &str, cache: &Path, name: &str, out: &Path) -> Ran {
         let mut program = Command::new(env!("CARGO_BIN_EXE_dcformer"));
         program.args(arguments!["import", "--hub", name, "--out", out]);
         program.env("HF_ENDPOINT", endpoint).env("HF_HOME", cache);
+        program.env("HF_TOKEN", token);
         for proxy in ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY"] {
             program
                 .env_remove(proxy)
@@ -163,6 +190,24 @@ mod with_downloads {
             "import FOLDER",
         ]);
         assert!(!out.exists());
+    }
+
+    #[test]
+    fn a_gated_model_is_given_to_who_has_a_token() {
+        let work = tempfile::tempdir().expect("a folder");
+        let place = |name: &str| work.path().join(name);
+        let endpoint = serve(repository("golden/text/dcformer_siglip"), &[]);
+        let (cache, out) = (place("cache"), place("model"));
+        for token in ["", "wrong"] {
+            import_as(token, &endpoint, &cache, GATED, &out).failed(&[
+                "the hub shows no model owner/gated",
+                "401",
+                "`hf auth login`",
+                "HF_TOKEN",
+            ]);
+        }
+        import_as("secret", &endpoint, &cache, GATED, &out).succeeded();
+        assert!(out.join("model.safetensors").exists());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Caches and scans in a bucket: one in memory, and one of a server if `scripts/with_s3_server.sh` has started it.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use dcformer_volume::cache::{self, Listing};
@@ -15,8 +16,18 @@ use super::{
 
 /// Buckets with a folder for a test.
 fn buckets(test: &str) -> Vec<PathBuf> {
+    /// Address of a bucket, to which the usual variables of the environment open the door.
+    const BUCKET: &str = "DCFORMER_TEST_BUCKET";
     let memory = PathBuf::from(format!("memory://{test}/a/b"));
-    let server = std::env::var_os("DCFORMER_TEST_BUCKET").map(PathBuf::from);
+    let server = std::env::var_os(BUCKET).map(PathBuf::from);
+    if server.is_none() {
+        // Not by `eprintln!`, which is caught and not shown when a test passes.
+        writeln!(
+            std::io::stderr(),
+            "{test}: in memory only; {BUCKET} names no bucket, scripts/with_s3_server.sh starts a server"
+        )
+        .expect("a terminal or a file");
+    }
     let own = format!("{test}-{}", std::process::id());
     let server = server.map(|bucket| bucket.join(own));
     [memory].into_iter().chain(server).collect()
