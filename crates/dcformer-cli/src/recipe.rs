@@ -88,5 +88,6 @@ pub(crate) fn phantom_run(phantoms: &Path, seed: u64) -> RunConfig {
             ..TrainConfig::default()
         },
         prompts: dcformer::text::Prompts::default(),
+        finetune: None,
     }
 }

@@ -74,7 +74,9 @@ pub(crate) fn cases(
                 .map(|(label, name)| CaseFinding {
                     name: name.clone(),
                     probability: f64::from(scored.scores[choice.volume][label]),
-                    said_present: scored.scores[choice.volume][label] > 0.5,
+                    said_present: evaluation
+                        .threshold
+                        .is_present(label, scored.scores[choice.volume][label]),
                     present: scored.labels[choice.volume][label],
                 });
             Ok(Case {

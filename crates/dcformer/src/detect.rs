@@ -1,4 +1,5 @@
-//! Zero-shot detection: how probable is each abnormality in a volume, by the model's own words (SPEC section 7).
+//! Detection: how probable is each abnormality in a volume, by the model's own words (zero-shot, SPEC section 7) or by the
+//! head that fine-tuning gave it (section 9).
 
 mod labelled;
 mod latents;
@@ -15,10 +16,12 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 pub use self::labelled::LabelledScans;
-use self::latents::{Key, PromptLatents};
+use self::latents::Key;
+pub(crate) use self::latents::PromptLatents;
 use crate::checkpoint::{Model, ModelConfig, ModelFolder};
 use crate::error::{Error, Result};
 use crate::models::Clip;
+use crate::tensors::rows;
 
 /// An abnormality with its probability in one scan.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -27,25 +30,38 @@ pub struct Finding {
     pub name: String,
     /// Probability that it is present, from 0 to 1.
     pub probability: f32,
+    /// From which probability on it counts as present, if the model says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<f32>,
+    /// Whether it counts as present, if the model has a threshold for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub present: Option<bool>,
 }
 
-/// A model with its prompts encoded.
+/// A model that answers: with its prompts encoded, or by its head.
 #[derive(Debug)]
 pub struct Detector {
     /// Without its text tower: the prompts are encoded.
     clip: Clip,
     names: Vec<String>,
-    prompts: PromptLatents,
+    /// One for each name, if the model has any.
+    thresholds: Option<Vec<f32>>,
+    /// `None` for a model that answers by its head.
+    prompts: Option<PromptLatents>,
     preprocess: Preprocess,
     device: Device,
 }
 
 impl Detector {
-    /// Encodes the prompts of a model.
+    /// Encodes the prompts of a model, unless it has a head.
     ///
     /// # Errors
-    /// If the model has no text encoder, vocabulary, projection or prompts.
+    /// If the model has no head, and no text encoder, vocabulary, projection or prompts.
     pub fn new(model: &Model, device: &Device) -> Result<Self> {
+        if model.clip.classifier.is_some() {
+            let clip = model.clip.clone().valid();
+            return Ok(Self::answering(&model.config, clip, None, device));
+        }
         let prompts = &model.config.prompts;
         let missing = |part, remedy| Error::MissingPart { part, remedy };
         // Before the vocabulary, which a model without text has not either.
@@ -62,7 +78,7 @@ impl Detector {
         }
         let clip = model.clip.clone().valid();
         let prompts = PromptLatents::encode(&clip, tokenizer, prompts)?;
-        Ok(Self::with_prompts(&model.config, clip, prompts, device))
+        Ok(Self::answering(&model.config, clip, Some(prompts), device))
     }
 
     /// Loads a model folder to detect with. The first time the prompts are encoded as by [`new`](Self::new), and their
@@ -74,29 +90,40 @@ impl Detector {
     pub fn open(folder: &Path, device: &Device) -> Result<Self> {
         let path = folder.join(latents::FILE);
         let folder = ModelFolder::open(folder, device)?;
+        if folder.config.clip.classifier.is_some() {
+            let (config, clip) = folder.into_image_model(device)?;
+            return Ok(Self::answering(&config, clip.valid(), None, device));
+        }
         let key = Key::of(&folder, device)?;
         let kept = key
             .as_ref()
             .and_then(|key| PromptLatents::read(&path, key, device));
-        if let Some(prompts) = kept {
+        if kept.is_some() {
             let (config, clip) = folder.into_image_model(device)?;
-            return Ok(Self::with_prompts(&config, clip.valid(), prompts, device));
+            return Ok(Self::answering(&config, clip.valid(), kept, device));
         }
         let detector = Self::new(&folder.into_model(device)?, device)?;
-        if let Some(key) = key {
-            detector.prompts.keep(&path, &key);
+        if let (Some(key), Some(prompts)) = (key, &detector.prompts) {
+            prompts.keep(&path, &key);
         }
         Ok(detector)
     }
 
-    fn with_prompts(
+    /// By these prompts, or by the network's head.
+    fn answering(
         config: &ModelConfig,
         clip: Clip,
-        prompts: PromptLatents,
+        prompts: Option<PromptLatents>,
         device: &Device,
     ) -> Self {
+        /// Of a label that fine-tuning has chosen none for.
+        const HALF: f32 = 0.5;
+        let names = config.label_names().to_vec();
+        let threshold = |name| config.thresholds.get(name).copied().unwrap_or(HALF);
         Self {
-            names: config.prompts.abnormalities.clone(),
+            thresholds: (!config.thresholds.is_empty())
+                .then(|| names.iter().map(threshold).collect()),
+            names,
             clip: Clip { text: None, ..clip },
             prompts,
             preprocess: config.preprocess.clone(),
@@ -107,6 +134,12 @@ impl Detector {
     /// Names of the abnormalities, in the order of the probabilities.
     pub fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// From which probability on each abnormality counts as present, in the order of the names; `None` for a model that was
+    /// not fine-tuned.
+    pub fn thresholds(&self) -> Option<&[f32]> {
+        self.thresholds.as_deref()
     }
 
     /// How scans become this model's volumes.
@@ -138,19 +171,15 @@ impl Detector {
 
     /// Probabilities for each latent.
     pub(crate) fn compare(&self, latents: Tensor<2>) -> Vec<Vec<f32>> {
-        let PromptLatents { present, absent } = self.prompts.clone();
-        let probabilities = self
-            .clip
-            .logit_scale
-            .probabilities(latents, present, absent);
-        let values: Vec<f32> = probabilities
-            .into_data()
-            .try_to_vec()
-            .expect("probabilities are single precision");
-        values
-            .chunks_exact(self.names.len())
-            .map(<[f32]>::to_vec)
-            .collect()
+        let probabilities = match (&self.prompts, &self.clip.classifier) {
+            (Some(PromptLatents { present, absent }), _) => {
+                let scale = &self.clip.logit_scale;
+                scale.probabilities(latents, present.clone(), absent.clone())
+            }
+            (None, Some(classifier)) => classifier.probabilities(latents),
+            (None, None) => unreachable!("a detector has prompts or a head"),
+        };
+        rows(probabilities)
     }
 
     /// Probabilities for each scan of a data set, `[samples][abnormalities]`. `progress` is told how many are done.
@@ -206,11 +235,17 @@ impl Detector {
 
     /// Probabilities with their names.
     pub fn findings(&self, probabilities: &[f32]) -> Vec<Finding> {
-        let finding = |(name, &probability): (&String, &f32)| Finding {
-            name: name.clone(),
-            probability,
+        let finding = |(index, (name, &probability)): (usize, (&String, &f32))| {
+            let threshold = self.thresholds.as_ref().map(|all| all[index]);
+            Finding {
+                name: name.clone(),
+                probability,
+                threshold,
+                present: threshold.map(|threshold| probability >= threshold),
+            }
         };
-        self.names.iter().zip(probabilities).map(finding).collect()
+        let named = self.names.iter().zip(probabilities);
+        named.enumerate().map(finding).collect()
     }
 }
 

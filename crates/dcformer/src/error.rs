@@ -449,6 +449,39 @@ pub enum Error {
         volumes: usize,
     },
 
+    /// Patients cannot be held out.
+    #[error(
+        "cannot hold out {share} of {patients} patients; expected a share above 0 and below 1, and at least 2 patients"
+    )]
+    HeldOut {
+        /// The share.
+        share: f64,
+        /// Different patients there are.
+        patients: usize,
+    },
+
+    /// A file of latents has nothing to learn from.
+    #[error(
+        "{}: no row of the training split has a label; embed a labelled data set, all of it or `--split train`",
+        path.display()
+    )]
+    NoLabelledLatent {
+        /// The file.
+        path: PathBuf,
+    },
+
+    /// No label can be learnt.
+    #[error(
+        "no label is both present and absent among the {learnt} volumes to learn from and the {held_out} held out; add labelled \
+         volumes, or hold out another share of the patients"
+    )]
+    NoLearnableLabel {
+        /// Volumes to learn from.
+        learnt: usize,
+        /// Volumes held out.
+        held_out: usize,
+    },
+
     /// The work was stopped.
     #[error("stopped before the last volume, so nothing is written")]
     Stopped,

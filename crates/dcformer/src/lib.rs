@@ -2,7 +2,7 @@
 //!
 //! Start with [`models::dcformer`], the image encoder of the paper; [`models::clip`] pairs it with a text encoder;
 //! [`train`] trains both on scans and reports; [`detect`] asks a trained model for abnormalities; [`evaluate`] measures
-//! its answers and [`report`] draws them; [`latents`] keeps what a model makes of a data set, and [`search`] finds the most
+//! its answers and [`report`] draws them; [`finetune`] teaches it labels; [`latents`] keeps what a model makes of a data set, and [`search`] finds the most
 //! similar in it; [`checkpoint`] reads the authors' weights and our model folders;
 //! [`complexity`] counts what a model costs; [`compare`] puts encoders side by side.
 //!
@@ -20,6 +20,7 @@ pub mod detect;
 pub mod embed;
 mod error;
 pub mod evaluate;
+pub mod finetune;
 pub mod latents;
 pub mod models;
 pub mod random;

@@ -102,19 +102,28 @@ fn print(answers: &[Answer]) -> anyhow::Result<()> {
     for (index, answer) in answers.iter().enumerate() {
         let mut findings: Vec<&Finding> = answer.findings.iter().collect();
         findings.sort_by(|a, b| b.probability.total_cmp(&a.probability));
-        let rows: Vec<Vec<String>> = findings
-            .into_iter()
-            .map(|finding| vec![finding.name.clone(), format!("{:.3}", finding.probability)])
-            .collect();
+        let has_thresholds = findings.iter().any(|finding| finding.threshold.is_some());
+        let rows: Vec<Vec<String>> = findings.into_iter().map(row).collect();
         output::text(&format!(
             "{}{}\n",
             if index > 0 { "\n" } else { "" },
             answer.file
         ))?;
-        output::table(
-            &[("abnormality", Align::Left), ("probability", Align::Right)],
-            &rows,
-        )?;
+        let mut headings = vec![("abnormality", Align::Left), ("probability", Align::Right)];
+        if has_thresholds {
+            headings.extend([("present from", Align::Right), ("", Align::Left)]);
+        }
+        output::table(&headings, &rows)?;
     }
     Ok(())
+}
+
+/// Name and probability, and what the model's threshold makes of it.
+fn row(finding: &Finding) -> Vec<String> {
+    let mut row = vec![finding.name.clone(), format!("{:.3}", finding.probability)];
+    if let (Some(threshold), Some(present)) = (finding.threshold, finding.present) {
+        let verdict = if present { "present" } else { "" };
+        row.extend([format!("{threshold:.3}"), verdict.to_owned()]);
+    }
+    row
 }

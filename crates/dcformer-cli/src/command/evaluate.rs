@@ -3,14 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
 use dcformer::Device;
 use dcformer::answers::Answers;
 use dcformer::detect::{Detector, LabelledScans};
 use dcformer::embed::ReportEmbedder;
 use dcformer::evaluate::retrieval::{Candidates, Recall, Retrieval, RetrievalAnswers};
-use dcformer::evaluate::{Bootstrap, Evaluation, Interval, Predictions, Threshold};
+use dcformer::evaluate::{
+    Bootstrap, Difference, Evaluation, Interval, Metrics, Predictions, Resampled, Threshold,
+};
 use dcformer::report::Report;
 use dcformer_volume::cache;
 use dcformer_volume::ct_rate::{self, Split};
@@ -39,9 +41,10 @@ pub(crate) struct Evaluate {
     /// CT-RATE's folder, a cache, or a CSV with columns volume, patient and labels
     #[arg(long, value_name = "DIR|CSV")]
     data: PathBuf,
-    /// Which scores count as present; `roc-corner` is chosen on the measured scans themselves, so it is optimistic
-    #[arg(long, value_enum, default_value_t = ThresholdChoice::Half)]
-    threshold: ThresholdChoice,
+    /// Which scores count as present: the model's own thresholds if fine-tuning chose some, else 0.5, unless said otherwise;
+    /// `roc-corner` is chosen on the measured scans themselves, so it is optimistic
+    #[arg(long, value_enum)]
+    threshold: Option<ThresholdChoice>,
     /// Resamples of the patients behind the 95 % intervals
     #[arg(long, value_name = "N", default_value_t = Bootstrap::default().resamples)]
     resamples: usize,
@@ -54,6 +57,10 @@ pub(crate) struct Evaluate {
     /// Which volumes a volume may find; `all` lets it find itself, as CT-CLIP does, so it is optimistic
     #[arg(long, value_enum, default_value_t = CandidateChoice::OtherPatients, requires = "retrieval")]
     candidates: CandidateChoice,
+    /// Also ask another model about the same scans, and say how far the mean AUROC of this one is above it, with the interval of
+    /// the difference; over the labels that both answer
+    #[arg(long, value_name = "DIR")]
+    against: Option<PathBuf>,
     /// Also write a report as one HTML file
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -65,18 +72,13 @@ pub(crate) struct Evaluate {
 
 /// Which scores count as present.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum ThresholdChoice {
+enum ThresholdChoice {
+    /// The model's, one for each label
+    Model,
+    /// 0.5
     Half,
+    /// Of each label the point of its ROC curve nearest to the corner
     RocCorner,
-}
-
-impl ThresholdChoice {
-    pub(crate) fn threshold(self) -> Threshold {
-        match self {
-            Self::Half => Threshold::Half,
-            Self::RocCorner => Threshold::RocCorner,
-        }
-    }
 }
 
 /// Which volumes a volume may find.
@@ -93,6 +95,19 @@ struct Evaluated<'a> {
     evaluation: &'a Evaluation,
     #[serde(skip_serializing_if = "Option::is_none")]
     retrieval: Option<&'a Retrieval>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    against: Option<&'a Against>,
+}
+
+/// Beside another model.
+#[derive(Debug, Serialize)]
+struct Against {
+    model: PathBuf,
+    /// Labels that both answer.
+    labels: usize,
+    /// Mean AUROC of both over them, and how far this model's is above the other's.
+    auroc_mean: [Option<f64>; 2],
+    difference: Difference,
 }
 
 impl Evaluate {
@@ -105,7 +120,11 @@ impl Evaluate {
             resamples: self.resamples,
             seed: self.seed,
         };
-        let evaluation = scored.evaluate(self.threshold.threshold(), bootstrap)?;
+        let evaluation = scored.evaluate(self.threshold(&scored)?, bootstrap)?;
+        let against = self.against.as_deref();
+        let against = against
+            .map(|other| Against::new(other, &scored, &data, &device, bootstrap))
+            .transpose()?;
         let retrieval = scored.retrieval(bootstrap)?;
         ensure!(
             retrieval.is_some() || !self.retrieval,
@@ -131,12 +150,32 @@ impl Evaluate {
             return output::json(&Evaluated {
                 evaluation: &evaluation,
                 retrieval: retrieval.as_ref(),
+                against: against.as_ref(),
             });
         }
         print_table(&evaluation)?;
+        if let Some(against) = &against {
+            against.print()?;
+        }
         match &retrieval {
             Some(retrieval) => print_retrieval(retrieval),
             None => Ok(()),
+        }
+    }
+
+    /// Which scores count as present.
+    fn threshold(&self, scored: &Scored) -> anyhow::Result<Threshold> {
+        let own = || scored.thresholds.clone().map(Threshold::Each);
+        match self.threshold {
+            None => Ok(own().unwrap_or_default()),
+            Some(ThresholdChoice::Model) => own().with_context(|| {
+                format!(
+                    "{}: the model has no thresholds; `dcformer finetune` chooses them",
+                    self.model.display()
+                )
+            }),
+            Some(ThresholdChoice::Half) => Ok(Threshold::Half),
+            Some(ThresholdChoice::RocCorner) => Ok(Threshold::RocCorner),
         }
     }
 
@@ -156,6 +195,58 @@ impl Evaluate {
         };
         let scored = Scored::new(&detector, data, Some((&reports, candidates)))?;
         Ok((detector, scored))
+    }
+}
+
+impl Against {
+    fn new(
+        model: &Path,
+        scored: &Scored,
+        data: &DataSet,
+        device: &Device,
+        bootstrap: Bootstrap,
+    ) -> anyhow::Result<Self> {
+        let other = Scored::new(&open_detector(model, device)?, data, None)?;
+        let names = scored.names.iter();
+        let common: Vec<&String> = names.filter(|name| other.names.contains(name)).collect();
+        ensure!(
+            !common.is_empty(),
+            "{}: answers no label that the other model answers",
+            model.display()
+        );
+        let auroc = |scored: &Scored| {
+            let predictions = scored.only(&common)?;
+            let mean = |metrics: &Metrics| metrics.auroc_mean;
+            anyhow::Ok(Resampled::of_metric(
+                mean,
+                &predictions,
+                &scored.patients(),
+                bootstrap,
+            )?)
+        };
+        let (own, others) = (auroc(scored)?, auroc(&other)?);
+        Ok(Self {
+            model: model.to_owned(),
+            labels: common.len(),
+            auroc_mean: [own.value(), others.value()],
+            difference: own.above(&others),
+        })
+    }
+
+    fn print(&self) -> anyhow::Result<()> {
+        let Difference {
+            value,
+            interval: range,
+        } = self.difference;
+        output::text(&format!(
+            "mean AUROC of {} labels {}, of {} {}: {} above it ({})\n",
+            self.labels,
+            number(self.auroc_mean[0]),
+            self.model.display(),
+            number(self.auroc_mean[1]),
+            number(value),
+            interval(range),
+        ))
     }
 }
 
@@ -181,6 +272,8 @@ pub(crate) struct Scored {
     pub(crate) scores: Vec<Vec<f32>>,
     /// `[samples][names]`
     pub(crate) labels: Vec<Vec<Option<bool>>>,
+    /// One for each name, if the model has any.
+    thresholds: Option<Vec<f32>>,
     /// What it found, if it was asked to look for something.
     found: Option<RetrievalAnswers>,
 }
@@ -210,6 +303,7 @@ impl Scored {
             ..
         } = answers;
         Ok(Self {
+            thresholds: detector.thresholds().map(|all| scans.select(all)),
             samples: scans.samples,
             names,
             scores,
@@ -235,21 +329,41 @@ impl Scored {
         )?)
     }
 
+    /// The same for some of the labels.
+    fn only(&self, names: &[&String]) -> anyhow::Result<Predictions> {
+        let place = |name: &&String| self.names.iter().position(|own| own == *name);
+        let places: Vec<usize> = names.iter().filter_map(place).collect();
+        let scores = self.scores.iter();
+        let labels = self.labels.iter();
+        Ok(Predictions::new(
+            places
+                .iter()
+                .map(|place| self.names[*place].clone())
+                .collect(),
+            scores
+                .flat_map(|row| places.iter().map(move |place| row[*place]))
+                .collect(),
+            labels
+                .flat_map(|row| places.iter().map(move |place| row[*place]))
+                .collect(),
+        )?)
+    }
+
+    fn patients(&self) -> Vec<&str> {
+        let samples = self.samples.iter();
+        samples.map(|sample| sample.patient.as_str()).collect()
+    }
+
     /// Measures the scores.
     pub(crate) fn evaluate(
         &self,
         threshold: Threshold,
         bootstrap: Bootstrap,
     ) -> anyhow::Result<Evaluation> {
-        let patients: Vec<&str> = self
-            .samples
-            .iter()
-            .map(|sample| sample.patient.as_str())
-            .collect();
         let predictions = self.predictions()?;
         Ok(Evaluation::new(
             &predictions,
-            &patients,
+            &self.patients(),
             threshold,
             bootstrap,
         )?)
@@ -311,7 +425,7 @@ pub(crate) fn print_table(evaluation: &Evaluation) -> anyhow::Result<()> {
         .iter()
         .enumerate()
         .map(|(label, support)| {
-            vec![
+            let mut row = vec![
                 support.name.clone(),
                 support.positive.to_string(),
                 number(metrics.auroc[label]),
@@ -319,10 +433,14 @@ pub(crate) fn print_table(evaluation: &Evaluation) -> anyhow::Result<()> {
                 number(metrics.average_precision[label]),
                 number(metrics.f1[label]),
                 number(metrics.accuracy_each[label]),
-            ]
+            ];
+            if let Threshold::Each(thresholds) = &evaluation.threshold {
+                row.push(format!("{:.3}", thresholds[label]));
+            }
+            row
         })
         .collect();
-    let headings = [
+    let mut headings = vec![
         ("abnormality", Align::Left),
         ("positive", Align::Right),
         ("AUROC", Align::Right),
@@ -331,6 +449,9 @@ pub(crate) fn print_table(evaluation: &Evaluation) -> anyhow::Result<()> {
         ("F1", Align::Right),
         ("accuracy", Align::Right),
     ];
+    if matches!(evaluation.threshold, Threshold::Each(_)) {
+        headings.push(("present from", Align::Right));
+    }
     output::table(&headings, &rows)?;
     note(&format!(
         "{} volumes of {} patients",

@@ -2,12 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
-use dcformer::evaluate::{Metrics as Numbers, Predictions};
+use clap::{Args, ValueEnum};
+use dcformer::evaluate::{Metrics as Numbers, Predictions, Threshold};
 use dcformer::tensors::read_scores_and_labels;
 
 use crate::args::{Format, Runtime};
-use crate::command::evaluate::ThresholdChoice;
 use crate::output::{self, Align};
 
 /// Measure scores against labels
@@ -24,6 +23,22 @@ pub(crate) struct Metrics {
     format: Format,
     #[command(flatten)]
     runtime: Runtime,
+}
+
+/// Which scores count as present.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ThresholdChoice {
+    Half,
+    RocCorner,
+}
+
+impl ThresholdChoice {
+    fn threshold(self) -> Threshold {
+        match self {
+            Self::Half => Threshold::Half,
+            Self::RocCorner => Threshold::RocCorner,
+        }
+    }
 }
 
 impl Metrics {

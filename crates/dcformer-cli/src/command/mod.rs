@@ -8,6 +8,7 @@ mod demo;
 mod detect;
 mod embed;
 pub(crate) mod evaluate;
+mod finetune;
 mod import;
 mod metrics;
 mod phantom;
@@ -28,6 +29,7 @@ pub(crate) enum Command {
     Demo(demo::Demo),
     Detect(detect::Detect),
     Train(train::Train),
+    Finetune(finetune::Finetune),
     Evaluate(evaluate::Evaluate),
     Compare(compare::Compare),
     Embed(embed::Embed),
@@ -54,6 +56,7 @@ impl Command {
             Self::Demo(_)
                 | Self::Detect(_)
                 | Self::Train(_)
+                | Self::Finetune(_)
                 | Self::Evaluate(_)
                 | Self::Embed(_)
                 | Self::Search(_)
@@ -72,6 +75,7 @@ impl Command {
             Self::Demo(command) => command.run(),
             Self::Detect(command) => command.run(),
             Self::Train(command) => command.run(),
+            Self::Finetune(command) => command.run(),
             Self::Evaluate(command) => command.run(),
             Self::Compare(command) => command.run(),
             Self::ComparePart(command) => command.run(),

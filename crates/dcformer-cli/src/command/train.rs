@@ -95,7 +95,7 @@ pub(crate) fn train_with_progress(
 ) -> anyhow::Result<Outcome> {
     let watcher = Watcher::default();
     let outcome = train(config, folder, options, &watcher);
-    for bar in [&watcher.reading, &watcher.training] {
+    for bar in [&watcher.reading, &watcher.encoding, &watcher.training] {
         if let Some(bar) = bar.get() {
             bar.finish();
         }
@@ -107,6 +107,7 @@ pub(crate) fn train_with_progress(
 #[derive(Default)]
 struct Watcher {
     reading: OnceLock<Progress>,
+    encoding: OnceLock<Progress>,
     training: OnceLock<Progress>,
 }
 
@@ -126,9 +127,16 @@ impl Observer for Watcher {
             .set(done as u64, "");
     }
 
+    fn encoding(&self, done: usize, volumes: usize) {
+        self.reading.get().inspect(|bar| bar.finish());
+        self.encoding
+            .get_or_init(|| Progress::new("encoding", 0, volumes as u64))
+            .set(done as u64, "");
+    }
+
     fn starting(&self, step: u64, steps: u64, pairs: usize) {
-        if let Some(reading) = self.reading.get() {
-            reading.finish();
+        for bar in [&self.reading, &self.encoding] {
+            bar.get().inspect(|bar| bar.finish());
         }
         let training = self
             .training

@@ -2,10 +2,11 @@
 
 use super::{dcformer, succeed};
 
-const VERBS: [&str; 16] = [
+const VERBS: [&str; 17] = [
     "demo",
     "detect",
     "train",
+    "finetune",
     "evaluate",
     "compare",
     "embed",

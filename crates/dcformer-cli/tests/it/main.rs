@@ -14,6 +14,8 @@ mod compare;
 mod complexity;
 // What scripts rely on.
 mod contracts;
+// Labels to models that answer by them.
+mod finetune;
 // Help and exit statuses.
 mod help;
 // Every network, from training to use.

@@ -1,5 +1,6 @@
 //! Our model folder: `config.json`, `model.safetensors` in the official names, `vocab.txt`.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -11,12 +12,12 @@ use dcformer_volume::preprocess::Preprocess;
 use serde::{Deserialize, Serialize};
 
 use super::apply;
+use super::checks::{check_sizes, check_thresholds};
 use super::huggingface::tokenizer;
 use super::official;
 use super::weights::{StoredTensor, Weights};
 use crate::error::{Error, Result};
-use crate::models::encoder::{MOST, MOST_LAYERS};
-use crate::models::{BertConfig, Clip, ClipConfig, ImageEncoderConfig};
+use crate::models::{Clip, ClipConfig};
 use crate::text::{Prompts, ReportText, Tokenizer, Vocabulary};
 
 /// The version of `config.json` that this program writes, and the only one it reads.
@@ -49,6 +50,10 @@ pub struct ModelConfig {
     /// What training read of a report, and so what of a report, or of another text, volumes are looked for by.
     #[serde(default, skip_serializing_if = "ReportText::is_whole")]
     pub report: ReportText,
+    /// From which probability on a label counts as present, by its name: chosen by fine-tuning on patients that nothing was
+    /// learnt from. A label that is not here has 0.5.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub thresholds: BTreeMap<String, f32>,
 }
 
 const fn yes() -> bool {
@@ -73,6 +78,16 @@ impl ModelConfig {
             prompts: Prompts::default(),
             preprocess: Preprocess::dcformer(),
             report: ReportText::Whole,
+            thresholds: BTreeMap::new(),
+        }
+    }
+
+    /// Names of what the model answers, in the order of its probabilities: the labels of its head if it has one, else the
+    /// abnormalities of its prompts.
+    pub fn label_names(&self) -> &[String] {
+        match &self.clip.classifier {
+            Some(classifier) => &classifier.labels,
+            None => &self.prompts.abnormalities,
         }
     }
 }
@@ -312,130 +327,8 @@ fn read_config(path: &Path) -> Result<ModelConfig> {
     }
     let config: ModelConfig = serde_json::from_slice(&bytes).map_err(json)?;
     check_sizes(path, &config.clip)?;
+    check_thresholds(path, &config)?;
     Ok(config)
-}
-
-/// Refuses sizes that no network has, before anything is built from them.
-pub(super) fn check_sizes(path: &Path, clip: &ClipConfig) -> Result<()> {
-    check_encoder(path, &clip.image.encoder)?;
-    if let Some(quantizer) = &clip.image.quantizer {
-        check_range(path, "quantizer.codes", quantizer.codes, MOST)?;
-        check_range(path, "quantizer.channels", quantizer.channels, MOST)?;
-    }
-    if let Some(projection) = &clip.image.projection {
-        check_range(
-            path,
-            "projection.inputs",
-            projection.inputs,
-            usize::MAX / MOST,
-        )?;
-        check_range(path, "projection.outputs", projection.outputs, MOST)?;
-    }
-    if let Some(text) = &clip.text {
-        check_bert(path, &text.encoder)?;
-        check_range(path, "text.latent", text.latent, MOST)?;
-    }
-    Ok(())
-}
-
-/// Refuses sizes with which no image encoder can be built, naming the file.
-pub(super) fn check_encoder(path: &Path, config: &ImageEncoderConfig) -> Result<()> {
-    config.check().map_err(|error| match error {
-        Error::NetworkField {
-            field,
-            found,
-            expected,
-            ..
-        } => Error::Config {
-            path: path.to_owned(),
-            field,
-            found,
-            expected,
-        },
-        other => other,
-    })
-}
-
-/// Refuses sizes that no BERT has.
-pub(super) fn check_bert(path: &Path, config: &BertConfig) -> Result<()> {
-    check_range(path, "vocab_size", config.vocab_size, usize::MAX / MOST)?;
-    check_range(path, "hidden_size", config.hidden_size, MOST)?;
-    check_range(
-        path,
-        "num_hidden_layers",
-        config.num_hidden_layers,
-        MOST_LAYERS,
-    )?;
-    check_range(
-        path,
-        "num_attention_heads",
-        config.num_attention_heads,
-        config.hidden_size,
-    )?;
-    check_range(path, "intermediate_size", config.intermediate_size, MOST)?;
-    if config.type_vocab_size > 0 {
-        check_range(path, "type_vocab_size", config.type_vocab_size, MOST)?;
-    }
-    if let Some(size) = config.projection_size {
-        check_range(path, "projection_size", size, MOST)?;
-    }
-    check_range(
-        path,
-        "max_position_embeddings",
-        config.max_position_embeddings,
-        usize::MAX / MOST,
-    )?;
-    let wrong = |field, found: String, expected: &str| Error::Config {
-        path: path.to_owned(),
-        field,
-        found,
-        expected: expected.to_owned(),
-    };
-    if config.max_position_embeddings < 3 {
-        let found = config.max_position_embeddings.to_string();
-        return Err(wrong(
-            "max_position_embeddings",
-            found,
-            "3 or more: [CLS], a token, [SEP]",
-        ));
-    }
-    if !config
-        .hidden_size
-        .is_multiple_of(config.num_attention_heads)
-    {
-        let found = config.num_attention_heads.to_string();
-        return Err(wrong(
-            "num_attention_heads",
-            found,
-            "a divisor of hidden_size",
-        ));
-    }
-    if !(0.0..1.0).contains(&config.hidden_dropout_prob) {
-        let found = config.hidden_dropout_prob.to_string();
-        return Err(wrong("hidden_dropout_prob", found, "0 to below 1"));
-    }
-    if !(config.layer_norm_eps > 0.0 && config.layer_norm_eps < 1.0) {
-        let found = config.layer_norm_eps.to_string();
-        return Err(wrong("layer_norm_eps", found, "a small positive number"));
-    }
-    Ok(())
-}
-
-pub(super) fn check_range(
-    path: &Path,
-    field: &'static str,
-    found: usize,
-    most: usize,
-) -> Result<()> {
-    if (1..=most).contains(&found) {
-        return Ok(());
-    }
-    Err(Error::Config {
-        path: path.to_owned(),
-        field,
-        found: found.to_string(),
-        expected: format!("1 to {most}"),
-    })
 }
 
 /// A codebook is built before it is filled, so its size is held against the file's first.

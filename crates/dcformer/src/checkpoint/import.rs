@@ -10,8 +10,9 @@ use dcformer_volume::geometry::Shape3;
 use dcformer_volume::preprocess::Preprocess;
 
 use super::apply;
+use super::checks::{check_bert, check_encoder, check_sizes};
 use super::ct_clip;
-use super::folder::{self, Model, ModelConfig, check_bert, check_encoder, check_sizes};
+use super::folder::{self, Model, ModelConfig};
 use super::huggingface::{
     head_size, read_bert_config, read_folder_vocabulary, read_vocabulary, tokenizer,
 };
@@ -91,6 +92,7 @@ pub fn import(checkpoint: &Path, options: &ImportOptions, device: &Device) -> Re
         },
         text,
         temperature,
+        classifier: recorded.and_then(|clip| clip.classifier.clone()),
     });
     if config.clip.image.encoder == ImageEncoderConfig::Ctvit(CtvitEncoderConfig::ct_clip()) {
         config.preprocess = Preprocess::ct_clip();

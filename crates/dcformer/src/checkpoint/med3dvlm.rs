@@ -13,7 +13,8 @@ use std::path::Path;
 use dcformer_volume::geometry::Shape3;
 use serde::Deserialize;
 
-use super::folder::{check_range, read_file};
+use super::checks::check_range;
+use super::folder::read_file;
 use super::huggingface::as_bert;
 use super::official::{LOGIT_BIAS, LOGIT_SCALE, TEXT};
 use super::weights::Weights;

@@ -8,6 +8,7 @@
 //! Nobody else knows foreign names. A load reports every missing, unknown and misshapen tensor at once.
 
 mod apply;
+mod checks;
 mod ct_clip;
 mod folder;
 mod huggingface;

@@ -172,6 +172,7 @@ pub(crate) fn name(path: &[&str]) -> Placement {
         ["image", "projection", field] => linear(format!("{IMAGE_PROJECTION}{field}"), field),
         ["text", "projection", field] => linear(format!("{TEXT_PROJECTION}{field}"), field),
         ["text", "encoder", rest @ ..] => prefixed(TEXT, huggingface::name(rest)),
+        ["classifier", "linear", field] => linear(format!("classifier.{field}"), field),
         ["logit_scale", "log_scale"] => same(LOGIT_SCALE.to_owned()),
         ["logit_scale", "bias"] => same(LOGIT_BIAS.to_owned()),
         _ => no_name(path),

@@ -21,6 +21,7 @@ fn config() -> RunConfig {
         preprocess: Default::default(),
         train: Default::default(),
         prompts: Default::default(),
+        finetune: None,
     }
 }
 

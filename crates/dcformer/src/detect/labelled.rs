@@ -58,7 +58,7 @@ impl LabelledScans {
         })
     }
 
-    /// From a probability for everything that the model is asked for, those of [`names`](Self::names).
+    /// From a number for everything that the model is asked for, those of [`names`](Self::names).
     ///
     /// # Panics
     /// If there are fewer than the model is asked for.

@@ -33,16 +33,16 @@ const REVISION: u32 = 1;
 
 /// Latents of the sentences that detection compares a scan with.
 #[derive(Clone, Debug)]
-pub(super) struct PromptLatents {
+pub(crate) struct PromptLatents {
     /// `[abnormalities, latent]`, rows of unit length.
-    pub(super) present: Tensor<2>,
+    pub(crate) present: Tensor<2>,
     /// As `present`.
-    pub(super) absent: Tensor<2>,
+    pub(crate) absent: Tensor<2>,
 }
 
 impl PromptLatents {
     /// Encodes the prompts, of which there is at least one. The latents of several templates are averaged.
-    pub(super) fn encode(clip: &Clip, tokenizer: &Tokenizer, prompts: &Prompts) -> Result<Self> {
+    pub(crate) fn encode(clip: &Clip, tokenizer: &Tokenizer, prompts: &Prompts) -> Result<Self> {
         let encode = |sentence: fn(Template) -> String| {
             let mut sum: Option<Tensor<2>> = None;
             for template in &prompts.templates {

@@ -41,6 +41,18 @@ impl Threshold {
         )
     }
 
+    /// Whether a score of the label at this place counts as "present". For [`RocCorner`](Self::RocCorner), which is known only
+    /// together with all scores, as for [`Half`](Self::Half).
+    ///
+    /// # Panics
+    /// If there is no threshold for the label.
+    pub fn is_present(&self, label: usize, score: f32) -> bool {
+        match self {
+            Self::Each(thresholds) => score >= thresholds[label],
+            Self::Half | Self::RocCorner => score > 0.5,
+        }
+    }
+
     /// How many volumes at the top of each ranking have the abnormality by this rule.
     pub(super) fn count_present(&self, rankings: &[Ranking]) -> Result<Vec<usize>> {
         let above_half = |ranking: &Ranking| ranking.count_top(|score| score > 0.5);

@@ -83,6 +83,11 @@ impl LatentFile {
         })
     }
 
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Which model made the latents, and how.
     pub fn provenance(&self) -> &Provenance {
         &self.provenance

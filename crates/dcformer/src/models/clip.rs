@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::batch_norm::Statistics;
 use super::bert::{Bert, BertConfig, TextBatch, indices};
+use super::classifier::{Classifier, ClassifierConfig};
 use super::encoder::{Encoder, ImageEncoder, ImageEncoderConfig};
 use super::quantizer::{VectorQuantizer, VectorQuantizerConfig};
 use super::similarity::{LogitScale, Temperature, unit_rows};
@@ -35,6 +36,9 @@ pub struct ClipConfig {
     /// How similarities become logits.
     #[serde(default)]
     pub temperature: Temperature,
+    /// From the latent of a volume to labels; a model that was fine-tuned with a head has one, and answers by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classifier: Option<ClassifierConfig>,
 }
 
 impl ClipConfig {
@@ -58,6 +62,7 @@ impl ClipConfig {
                 bias: false,
             }),
             temperature: Temperature::AUTHORS,
+            classifier: None,
         }
     }
 
@@ -67,6 +72,10 @@ impl ClipConfig {
             image: self.image.init(device),
             text: self.text.as_ref().map(|text| text.init(device)),
             logit_scale: self.temperature.init(device),
+            classifier: self
+                .classifier
+                .as_ref()
+                .map(|classifier| classifier.init(device)),
         }
     }
 }
@@ -380,6 +389,8 @@ pub struct Clip {
     pub text: Option<TextTower>,
     /// Similarities to logits.
     pub logit_scale: LogitScale,
+    /// Latent of a volume to labels, after fine-tuning with a head.
+    pub classifier: Option<Classifier>,
 }
 
 impl Clip {

@@ -6,6 +6,7 @@ use dcformer_volume::preprocess::{OrientationPolicy, Preprocess};
 use dcformer_volume::storage;
 use serde::{Deserialize, Serialize};
 
+use super::finetune::FinetuneConfig;
 use crate::complexity::Shape3;
 use crate::error::{Error, Result};
 use crate::models::dcformer::StemActivation;
@@ -40,6 +41,9 @@ pub struct RunConfig {
     /// What to look for when the trained model is asked, in which words.
     #[serde(default)]
     pub prompts: Prompts,
+    /// Learns from labels in place of reports, and starts from the model at `model.start`; absent for training with reports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finetune: Option<FinetuneConfig>,
 }
 
 impl RunConfig {
@@ -80,6 +84,10 @@ impl RunConfig {
         let mut config = self.clone();
         let own = config.model.encoder()?.reduction();
         config.model.reduction.get_or_insert(own);
+        if config.finetune.is_some() {
+            // What an early end is decided by.
+            config.train.validate_every_epochs.get_or_insert(1);
+        }
         Ok(config)
     }
 
@@ -116,6 +124,17 @@ impl RunConfig {
                 expected,
             })
         };
+        match &self.finetune {
+            Some(finetune) => finetune.check(self)?,
+            None if self.train.batch < 2 => {
+                return needs(
+                    "train.batch",
+                    self.train.batch.to_string(),
+                    "at least 2, since a pair is contrasted with other pairs",
+                );
+            }
+            None => {}
+        }
         if self.train.batch_norm == BatchNormStatistics::Frozen && self.model.start.is_none() {
             return needs(
                 "train.batch_norm",

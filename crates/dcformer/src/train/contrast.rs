@@ -212,7 +212,7 @@ impl Contrast {
     }
 
     /// Statistics of the pass that counts.
-    fn moving(&self) -> Statistics {
+    pub(super) fn moving(&self) -> Statistics {
         match self.batch_norm {
             BatchNormStatistics::Batch => Statistics::ByDevice,
             BatchNormStatistics::Frozen => Statistics::Running,

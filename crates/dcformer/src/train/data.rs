@@ -13,6 +13,7 @@ use rayon::prelude::*;
 
 use super::augmentation::Augmentation;
 use super::config::DataConfig;
+use super::labels::LabelTable;
 use crate::error::{Error, Result};
 use crate::random::Random;
 use crate::text::{ReportText, sentences};
@@ -59,13 +60,15 @@ impl DataConfig {
     }
 }
 
-/// Samples that have a report.
+/// Samples to learn from.
 #[derive(Clone, Debug)]
 pub struct Pairs {
-    /// The samples; each has a report.
+    /// The samples; each has a report, but in fine-tuning.
     pub samples: Vec<Sample>,
     /// Samples left out because they have none.
     pub without_report: usize,
+    /// What fine-tuning learns of the samples in place of reports; they need none then.
+    pub(super) labels: Option<LabelTable>,
 }
 
 impl Pairs {
@@ -76,6 +79,7 @@ impl Pairs {
         Self {
             samples,
             without_report: without.len(),
+            labels: None,
         }
     }
 
@@ -89,14 +93,17 @@ impl Pairs {
 
     /// A number that changes when the list does.
     pub fn fingerprint(&self) -> u64 {
-        Self::fingerprint_of(&self.samples)
+        let samples = Self::fingerprint_of(&self.samples);
+        match &self.labels {
+            Some(labels) => fnv(samples, labels.bytes()),
+            None => samples,
+        }
     }
 
     /// The same for any samples, of their names and reports.
     pub fn fingerprint_of(samples: &[Sample]) -> u64 {
-        // FNV-1a: short, and the same on every machine and in every version of the compiler.
+        /// What FNV-1a starts from.
         const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-        const PRIME: u64 = 0x0000_0100_0000_01b3;
         let bytes = samples.iter().flat_map(|sample| {
             let report = sample.report.as_deref().unwrap_or_default();
             sample
@@ -106,10 +113,16 @@ impl Pairs {
                 .chain(report.bytes())
                 .chain([0])
         });
-        bytes.fold(OFFSET, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(PRIME)
-        })
+        fnv(OFFSET, bytes)
     }
+}
+
+/// FNV-1a goes on over bytes: short, and the same on every machine and in every version of the compiler.
+fn fnv(hash: u64, bytes: impl Iterator<Item = u8>) -> u64 {
+    const PRIME: u64 = 0x0000_0100_0000_01b3;
+    bytes.fold(hash, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(PRIME)
+    })
 }
 
 /// Preprocessed volumes by index, kept in memory as far as they fit.

@@ -8,6 +8,9 @@
 //! └── model/               the trained model, once the run is complete
 //! ```
 //!
+//! A run of fine-tuning ([`FinetuneConfig`]) learns from labels in place of reports, holds patients out, keeps the model with
+//! their least loss in `best/` and ends when it no longer falls; thresholds that are chosen on them are part of `model/`.
+//!
 //! Nothing random has a state: order, sentences and dropout of a step are drawn from the seed and the step's number, so
 //! that a run which was killed and resumed ends with the same weights, bit for bit.
 
@@ -16,12 +19,16 @@ mod checkpoint;
 mod config;
 mod contrast;
 mod data;
+mod finetune;
+mod labels;
 mod learning_rate;
 mod metrics_file;
+mod objective;
 mod optimizer;
 mod pace;
 mod plan;
 mod run;
+mod start;
 
 /// Part of [`TrainConfig`].
 pub use crate::text::ReportText;
@@ -32,6 +39,7 @@ pub use config::{
 };
 pub use contrast::{Contrast, PairBatch};
 pub use data::{Pairs, VolumeSource};
+pub use finetune::{FinetuneConfig, Method};
 pub(crate) use optimizer::backward;
 pub use optimizer::{AdamW, Moments, ParameterGradients};
 pub use pace::seconds_of_step;

@@ -34,7 +34,7 @@ pub fn seconds_of_step(
     pairs.samples.truncate(config.train.effective_batch());
     remove_folder(scratch)?;
     let watch = Watch::default();
-    let outcome = train_on(pairs, &config, scratch, options, &watch);
+    let outcome = train_on(pairs, None, &config, scratch, options, &watch);
     remove_folder(scratch)?;
     outcome?;
     let mut paces = watch.0.into_inner().unwrap_or_default();
@@ -54,6 +54,7 @@ struct Watch(Mutex<Vec<f64>>);
 impl Observer for Watch {
     fn problems(&self, _problems: &[Problem], _without_report: usize) {}
     fn reading(&self, _done: usize, _volumes: usize) {}
+    fn encoding(&self, _done: usize, _volumes: usize) {}
     fn starting(&self, _step: u64, _steps: u64, _pairs: usize) {}
     fn checkpoint(&self, _step: u64) {}
 

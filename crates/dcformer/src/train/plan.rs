@@ -1,10 +1,11 @@
-//! Which pairs a step sees, and what of them.
+//! Which volumes a step sees, and what it learns of them.
 
 use std::ops::Range;
 
 use super::augmentation::{Augmentation, swap_sides};
 use super::config::{RunConfig, TrainConfig};
 use super::data::{Pairs, VolumeSource, epoch_order, texts_of_step};
+use super::labels::LabelBatch;
 use crate::error::{Error, Result};
 use crate::random::Random;
 
@@ -74,12 +75,19 @@ impl Plan {
     }
 }
 
-/// Pairs that are contrasted with each other, and what a network sees of them.
+/// Volumes that a loss is taken of together, and what is learnt of them.
 pub(super) struct Batch {
     indices: Vec<usize>,
     augmentations: Vec<Augmentation>,
-    /// The first texts of all volumes, then their second ones, and so on.
-    pub(super) texts: Vec<String>,
+    pub(super) truth: Truth,
+}
+
+/// What is known of the volumes of a batch.
+pub(super) enum Truth {
+    /// The first texts of all volumes, then their second ones, and so on: pairs that are contrasted with each other.
+    Texts(Vec<String>),
+    /// In a run of fine-tuning.
+    Labels(LabelBatch),
 }
 
 impl Batch {
@@ -90,24 +98,18 @@ impl Batch {
         augmentations: Vec<Augmentation>,
         random: &mut Random,
     ) -> Self {
-        let mut texts = vec![Vec::with_capacity(indices.len()); train.texts_per_volume];
-        for (&index, augmentation) in indices.iter().zip(&augmentations) {
-            let report = pairs.samples[index].report.as_deref().unwrap_or_default();
-            let mirrored = augmentation.mirrored.then(|| swap_sides(report));
-            let report = mirrored.as_deref().unwrap_or(report);
-            let of_volume = texts_of_step(report, train.report, train.texts_per_volume, random);
-            for (texts, text) in texts.iter_mut().zip(of_volume) {
-                texts.push(text);
-            }
-        }
+        let truth = match &pairs.labels {
+            Some(labels) => Truth::Labels(labels.batch(&indices)),
+            None => Truth::Texts(texts_of(pairs, train, &indices, &augmentations, random)),
+        };
         Self {
             indices,
             augmentations,
-            texts: texts.concat(),
+            truth,
         }
     }
 
-    /// Pairs in their order, as they are.
+    /// Volumes in their order, as they are.
     pub(super) fn unchanged(
         pairs: &Pairs,
         train: &TrainConfig,
@@ -118,7 +120,7 @@ impl Batch {
         Self::new(pairs, train, indices.collect(), augmentations, random)
     }
 
-    /// How many pairs there are.
+    /// How many volumes there are.
     pub(super) fn len(&self) -> usize {
         self.indices.len()
     }
@@ -126,6 +128,51 @@ impl Batch {
     /// Some of the volumes, one after the other.
     pub(super) fn volumes(&self, source: &VolumeSource, part: Range<usize>) -> Result<Vec<f32>> {
         source.batch(&self.indices[part.clone()], &self.augmentations[part])
+    }
+}
+
+/// The first texts of all volumes, then their second ones, and so on; of a mirrored volume the report is mirrored.
+fn texts_of(
+    pairs: &Pairs,
+    train: &TrainConfig,
+    indices: &[usize],
+    augmentations: &[Augmentation],
+    random: &mut Random,
+) -> Vec<String> {
+    let mut texts = vec![Vec::with_capacity(indices.len()); train.texts_per_volume];
+    for (&index, augmentation) in indices.iter().zip(augmentations) {
+        let report = pairs.samples[index].report.as_deref().unwrap_or_default();
+        let mirrored = augmentation.mirrored.then(|| swap_sides(report));
+        let report = mirrored.as_deref().unwrap_or(report);
+        let of_volume = texts_of_step(report, train.report, train.texts_per_volume, random);
+        for (texts, text) in texts.iter_mut().zip(of_volume) {
+            texts.push(text);
+        }
+    }
+    texts.concat()
+}
+
+/// Volumes that nothing is learnt from.
+pub(super) struct Validation {
+    pub(super) pairs: Pairs,
+    pub(super) volumes: VolumeSource,
+}
+
+impl Validation {
+    /// The split in batches, each time the same: as large as in training, since a pair is the harder to tell the more
+    /// there are beside it. What is left over is left out of pairs; of labels, it is a smaller batch.
+    pub(super) fn batches(&self, config: &RunConfig) -> impl Iterator<Item = Batch> {
+        let all = self.pairs.samples.len();
+        let size = config.train.batch.min(all);
+        let count = match &self.pairs.labels {
+            Some(_) => all.div_ceil(size),
+            None => all / size,
+        };
+        let mut random = Random::new(config.seed, "texts of validation", 0);
+        (0..count).map(move |batch| {
+            let indices = batch * size..((batch + 1) * size).min(all);
+            Batch::unchanged(&self.pairs, &config.train, indices, &mut random)
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! The loop.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Instant;
@@ -11,18 +11,21 @@ use dcformer_volume::dataset::{DataSet, Problem};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Checkpoints, Resumed};
-use super::config::{RunConfig, TextChoice};
-use super::contrast::{Contrast, PairBatch};
+use super::config::RunConfig;
+use super::contrast::Contrast;
 use super::data::{Pairs, VolumeSource};
+use super::labels::{self, LabelObjective};
 use super::learning_rate::learning_rate;
 use super::metrics_file::MetricsFile;
+use super::objective::{Given, Objective};
 use super::optimizer::{AdamW, ParameterGradients};
-use super::plan::{Batch, Plan};
-use crate::checkpoint::{Model, ModelConfig, OwnHead, load_bert, write_file};
+use super::plan::{Plan, Validation};
+use super::start::{check_parts, fresh_model};
+use crate::checkpoint::{Model, ModelConfig, write_file};
 use crate::error::{Error, Result};
-use crate::models::{BertConfig, Clip, Statistics};
+use crate::models::{Clip, Statistics};
 use crate::random::Random;
-use crate::text::{Tokenizer, Vocabulary};
+use crate::text::Tokenizer;
 
 /// How a run is carried out; nothing here changes its weights.
 #[derive(Debug)]
@@ -63,6 +66,8 @@ pub trait Observer: Sync {
     fn problems(&self, problems: &[Problem], without_report: usize);
     /// Volumes are being read.
     fn reading(&self, done: usize, volumes: usize);
+    /// Volumes are being encoded, for what a head starts from.
+    fn encoding(&self, done: usize, volumes: usize);
     /// The run starts, or goes on, after this many steps.
     fn starting(&self, step: u64, steps: u64, pairs: usize);
     /// A step is done.
@@ -95,20 +100,30 @@ pub fn train(
     observer: &dyn Observer,
 ) -> Result<Outcome> {
     let config = &config.resolved()?;
-    let pairs = pairs_of(config.data.training()?, observer);
-    train_on(pairs, config, folder, options, observer)
+    let data = config.data.training()?;
+    let (pairs, held_out) = match &config.finetune {
+        Some(finetune) => {
+            if !data.problems.is_empty() {
+                observer.problems(&data.problems, 0);
+            }
+            let split = labels::split(&data, finetune, config)?;
+            (split.learnt, Some(split.held_out))
+        }
+        None => (pairs_of(data, observer), held_out_pairs(config, observer)?),
+    };
+    train_on(pairs, held_out, config, folder, options, observer)
 }
 
-/// [`train`] on these pairs, with a resolved configuration.
+/// [`train`] on these pairs, measuring on those held out, with a resolved configuration.
 pub(super) fn train_on(
     pairs: Pairs,
+    held_out: Option<Pairs>,
     config: &RunConfig,
     folder: &Path,
     options: &RunOptions<'_>,
     observer: &dyn Observer,
 ) -> Result<Outcome> {
     let plan = Plan::new(config, pairs.samples.len())?;
-    let held_out = held_out_pairs(config, observer)?;
     let all_volumes = pairs.samples.len() + held_out.as_ref().map_or(0, |held| held.samples.len());
     std::fs::create_dir_all(folder).map_err(|source| Error::Write {
         path: folder.to_owned(),
@@ -126,9 +141,10 @@ pub(super) fn train_on(
         None
     };
     write_file(&folder.join("config.toml"), config.to_toml().as_bytes())?;
+    let is_new = resumed.is_none();
     let Resumed {
         step,
-        model,
+        mut model,
         optimizer,
     } = match resumed {
         Some(resumed) => resumed,
@@ -156,24 +172,30 @@ pub(super) fn train_on(
             pairs: held_out,
         }),
     };
+    if is_new && let Some(held_out) = &validation {
+        let parts = [(&pairs, &volumes), (&held_out.pairs, &held_out.volumes)];
+        let progress = |done, volumes| observer.encoding(done, volumes);
+        let (device, stop) = (&options.device, options.stop);
+        if !labels::start_from_probe(&mut model, config, parts, device, stop, &progress)? {
+            return Ok(Outcome::Stopped { step });
+        }
+    }
     let mut trainer = Trainer {
         config,
         plan,
-        contrast: Contrast::of(&config.train),
+        objective: objective(config, &model, &pairs, &options.device)?,
         pairs: &pairs,
-        tokenizer: model.tokenizer.clone().ok_or(Error::MissingPart {
-            part: "tokenizer",
-            remedy: "start from a model with a vocabulary",
-        })?,
+        tokenizer: model.tokenizer.clone(),
         model_config: model.config.clone(),
         clip: Some(model.clip),
         optimizer,
         step,
         device: options.device.clone().autodiff(),
         metrics: MetricsFile::open(&folder.join("metrics.jsonl"), step)?,
+        best: folder.join("best"),
         validation,
     };
-    if step == 0 && config.model.spread_latents && config.model.start.is_none() {
+    if is_new && config.model.spread_latents && config.model.start.is_none() {
         trainer.spread_latents(&volumes)?;
     }
     observer.starting(step, plan.steps, pairs.samples.len());
@@ -190,11 +212,11 @@ pub(super) fn train_on(
     };
     std::thread::scope(|scope| {
         let (sender, prepared) = sync_channel(2);
-        let (pairs, volumes, contrast) = (&pairs, &volumes, trainer.contrast);
+        let (pairs, volumes, requests) = (&pairs, &volumes, trainer.objective.requests());
         scope.spawn(move || {
             let batches = (step..plan.steps).flat_map(|step| plan.batches(config, step, pairs));
             for batch in batches {
-                for part in contrast.requests(batch.len()) {
+                for part in requests(batch.len()) {
                     // The receiver hangs up when the run ends early.
                     if sender.send(batch.volumes(volumes, part)).is_err() {
                         return;
@@ -204,86 +226,36 @@ pub(super) fn train_on(
         });
         trainer.run(&prepared, options.stop, observer, &save)
     })?;
-    if trainer.step < plan.steps {
+    if !trainer.is_over() {
         return Ok(Outcome::Stopped { step: trainer.step });
     }
-    let model = trainer.model();
+    let model = match &trainer.objective {
+        Objective::Pairs { .. } => trainer.model(),
+        Objective::Labels(_) => trainer.best_model(&options.device)?,
+    };
     model.save(&folder.join("model"))?;
     Ok(Outcome::Complete(Box::new(model)))
 }
 
-/// A model with fresh weights that depend on the seed alone, or the one the run starts from.
-fn fresh_model(config: &RunConfig, pairs: &Pairs, device: &Device) -> Result<Model> {
-    device.seed(Random::new(config.seed, "fresh weights", 0).bits());
-    let device = device.clone().autodiff();
-    if let Some(start) = &config.model.start {
-        let mut model = Model::load(start, &device)?;
-        let image = &model.config.clip.image;
-        image.check_volume(config.preprocess.shape)?;
-        model.config.preprocess = config.preprocess.clone();
-        model.config.prompts = config.prompts.clone();
-        model.config.report = config.train.report;
-        model.clip = model.clip.train();
-        return Ok(model);
+/// What the run makes small.
+fn objective(
+    config: &RunConfig,
+    model: &Model,
+    pairs: &Pairs,
+    device: &Device,
+) -> Result<Objective> {
+    if let (Some(finetune), Some(labels)) = (&config.finetune, &pairs.labels) {
+        let objective = LabelObjective::new(finetune, &config.train, model, labels, device);
+        return Ok(Objective::Labels(Box::new(objective)));
     }
-    let (text, loaded, tokenizer) = match &config.model.text {
-        TextChoice::Folder { folder, own_head } => {
-            let head = if *own_head {
-                OwnHead::Use
-            } else {
-                OwnHead::Omit
-            };
-            let (text, bert, tokenizer) = load_bert(folder, head, &device)?;
-            (text, Some(bert), tokenizer)
-        }
-        TextChoice::Scratch {
-            width,
-            layers,
-            heads,
-            vocabulary,
-            tokens,
-        } => {
-            let vocabulary = Vocabulary::learn(&pairs.reports(), *vocabulary);
-            let text = BertConfig {
-                hidden_size: *width,
-                num_hidden_layers: *layers,
-                num_attention_heads: *heads,
-                intermediate_size: 4 * width,
-                max_position_embeddings: *tokens,
-                // Small data and few steps: what a step learns of rare words should not be dropped.
-                hidden_dropout_prob: 0.0,
-                ..BertConfig::tiny(vocabulary.tokens().len())
-            };
-            let tokenizer = Tokenizer::new(vocabulary, *tokens);
-            (text, None, tokenizer)
-        }
-    };
-    let clip = config.model.clip(text, config.preprocess.shape)?;
-    let mut model = Model::init(ModelConfig::new(clip), Some(tokenizer), &device);
-    if let (Some(bert), Some(tower)) = (loaded, &mut model.clip.text) {
-        tower.set_encoder(bert);
-    }
-    model.config.preprocess = config.preprocess.clone();
-    model.config.prompts = config.prompts.clone();
-    model.config.report = config.train.report;
-    // Weights are drawn at first use unless asked for: here, where their stream was just started.
-    model.clip = model.clip.train().materialize();
-    Ok(model)
-}
-
-/// Refuses to encode a batch in parts where a quantizer's codes, which move while volumes are encoded, would give a volume
-/// another latent the second time.
-fn check_parts(config: &RunConfig, model: &ModelConfig) -> Result<()> {
-    match config.train.micro_batch {
-        Some(size) if size < config.train.batch && model.clip.image.quantizer.is_some() => {
-            Err(Error::RunField {
-                field: "train.micro_batch",
-                found: format!("{size} for a model with a vector quantizer"),
-                expected: "none: its codes move with every volume; leave the key out, or the quantizer",
-            })
-        }
-        _ => Ok(()),
-    }
+    let tokenizer = model.tokenizer.clone().ok_or(Error::MissingPart {
+        part: "tokenizer",
+        remedy: "start from a model with a vocabulary",
+    })?;
+    Ok(Objective::Pairs {
+        contrast: Contrast::of(&config.train),
+        tokenizer: Box::new(tokenizer),
+    })
 }
 
 /// The pairs of a split; what is wrong with it is said.
@@ -313,31 +285,12 @@ fn held_out_pairs(config: &RunConfig, observer: &dyn Observer) -> Result<Option<
     Ok(Some(pairs))
 }
 
-/// Pairs that nothing is learnt from.
-struct Validation {
-    pairs: Pairs,
-    volumes: VolumeSource,
-}
-
-impl Validation {
-    /// The split in batches, each time the same: as large as in training, since a pair is the harder to tell the more
-    /// there are beside it. What is left over is left out.
-    fn batches(&self, config: &RunConfig) -> impl Iterator<Item = Batch> {
-        let size = config.train.batch.min(self.pairs.samples.len());
-        let mut random = Random::new(config.seed, "texts of validation", 0);
-        (0..self.pairs.samples.len() / size).map(move |batch| {
-            let indices = batch * size..(batch + 1) * size;
-            Batch::unchanged(&self.pairs, &config.train, indices, &mut random)
-        })
-    }
-}
-
 struct Trainer<'a> {
     config: &'a RunConfig,
     plan: Plan,
-    contrast: Contrast,
+    objective: Objective,
     pairs: &'a Pairs,
-    tokenizer: Tokenizer,
+    tokenizer: Option<Tokenizer>,
     model_config: ModelConfig,
     /// Taken out while a step moves it.
     clip: Option<Clip>,
@@ -346,6 +299,8 @@ struct Trainer<'a> {
     device: Device,
     metrics: MetricsFile,
     validation: Option<Validation>,
+    /// In fine-tuning, the model with the least loss of the volumes held out.
+    best: PathBuf,
 }
 
 impl Trainer<'_> {
@@ -360,7 +315,7 @@ impl Trainer<'_> {
         Model {
             config: self.model_config.clone(),
             clip: self.clip().valid(),
-            tokenizer: Some(self.tokenizer.clone()),
+            tokenizer: self.tokenizer.clone(),
         }
     }
 
@@ -371,18 +326,18 @@ impl Trainer<'_> {
         observer: &dyn Observer,
         save: &dyn Fn(&Self) -> Result<()>,
     ) -> Result<()> {
-        while self.step < self.plan.steps {
+        while !self.is_over() {
             let stopping = stop.load(Ordering::Relaxed);
             if !stopping {
                 let mut report = self.take_step(prepared)?;
                 report.validation_loss = self.validation_loss()?;
                 self.metrics.append(&report)?;
+                if report.validation_loss.is_some() {
+                    self.keep_if_best()?;
+                }
                 observer.step(&report);
             }
-            if stopping
-                || self.step.is_multiple_of(self.plan.checkpoint_every)
-                || self.step == self.plan.steps
-            {
+            if stopping || self.step.is_multiple_of(self.plan.checkpoint_every) || self.is_over() {
                 save(self)?;
             }
             if stopping {
@@ -390,6 +345,33 @@ impl Trainer<'_> {
             }
         }
         Ok(())
+    }
+
+    /// All steps are taken, or fine-tuning finds nothing better any more. Known from the lines of `metrics.jsonl`, so that a
+    /// resumed run ends where the other would have.
+    fn is_over(&self) -> bool {
+        let patience = self.config.finetune.as_ref().map(|tune| tune.patience);
+        self.step >= self.plan.steps
+            || patience.is_some_and(|patience| self.metrics.validations_since_best() >= patience)
+    }
+
+    /// Keeps a model of fine-tuning whose loss of the volumes held out was just measured, if it is the least so far.
+    fn keep_if_best(&self) -> Result<()> {
+        match &self.objective {
+            Objective::Labels(_) if self.metrics.validations_since_best() == 0 => {
+                self.model().save(&self.best)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The best model, with thresholds that are chosen on the volumes held out.
+    fn best_model(&self, device: &Device) -> Result<Model> {
+        let mut model = Model::load(&self.best, device)?;
+        if let Some(validation) = &self.validation {
+            model.config.thresholds = labels::thresholds(&model, validation, self.config, device)?;
+        }
+        Ok(model)
     }
 
     /// Mean loss of the batches of the step at hand, and their mean gradients; `prepared` gives their parts.
@@ -403,11 +385,11 @@ impl Trainer<'_> {
         let batches = self.plan.batches(self.config, step, self.pairs);
         let count = batches.len();
         for (batch, number) in batches.iter().zip(step * count as u64..) {
-            let loss = self.contrast.add_gradients(
+            let loss = self.objective.add_gradients(
                 self.clip(),
-                &mut PairBatch {
-                    pairs: batch.len(),
-                    texts: &self.tokenizer.encode_batch(&batch.texts)?,
+                Given {
+                    truth: &batch.truth,
+                    count: batch.len(),
                     volumes: &mut |_| {
                         let values = prepared
                             .recv()
@@ -486,11 +468,11 @@ impl Trainer<'_> {
         let (clip, device) = (self.clip().valid(), self.device.clone().inner());
         let (mut sum, mut count) = (0.0, 0);
         for batch in validation.batches(self.config) {
-            sum += self.contrast.loss(
+            let loss = self.objective.loss(
                 &clip,
-                &mut PairBatch {
-                    pairs: batch.len(),
-                    texts: &self.tokenizer.encode_batch(&batch.texts)?,
+                Given {
+                    truth: &batch.truth,
+                    count: batch.len(),
                     volumes: &mut |part| {
                         let values = batch.volumes(&validation.volumes, part)?;
                         Ok(self.volumes(values, &device))
@@ -498,9 +480,10 @@ impl Trainer<'_> {
                     dropout_seed: 0,
                 },
             )?;
-            count += 1;
+            sum += loss * batch.len() as f64;
+            count += batch.len();
         }
-        Ok(Some(sum / f64::from(count)))
+        Ok(Some(sum / count as f64))
     }
 
     /// See [`ImageTower::spread_latents`](crate::models::ImageTower::spread_latents), from the first step's first batch.
@@ -510,8 +493,7 @@ impl Trainer<'_> {
             return Ok(());
         };
         let untracked = self.clip().clone().no_grad();
-        let features = self
-            .contrast
+        let features = Contrast::of(&self.config.train)
             .parts(batch.len())
             .map(|part| {
                 let volumes = self.volumes(batch.volumes(volumes, part)?, &self.device);

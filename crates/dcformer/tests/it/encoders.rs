@@ -49,6 +49,7 @@ impl Case {
             },
             text: None,
             temperature: Temperature::AUTHORS,
+            classifier: None,
         };
         let folder = tempfile::tempdir().unwrap();
         let weights = folder.path().join("weights.safetensors");

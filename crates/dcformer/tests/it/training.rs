@@ -26,6 +26,7 @@ impl Observer for Silent {
         panic!("{problems:?}, {without_report} without report");
     }
     fn reading(&self, _done: usize, _volumes: usize) {}
+    fn encoding(&self, _done: usize, _volumes: usize) {}
     fn starting(&self, _step: u64, _steps: u64, _pairs: usize) {}
     fn step(&self, _report: &StepReport) {}
     fn checkpoint(&self, _step: u64) {}
@@ -102,6 +103,7 @@ fn config(train: PathBuf) -> RunConfig {
             ..TrainConfig::default()
         },
         prompts: dcformer::text::Prompts::default(),
+        finetune: None,
     }
 }
 

@@ -5,7 +5,8 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::super::folder::{check_bert, read_file};
+use super::super::checks::check_bert;
+use super::super::folder::read_file;
 use crate::error::{Error, Result};
 use crate::models::BertConfig;
 

@@ -48,14 +48,17 @@ fn key(model: &Path) -> Key {
 }
 
 fn opened(model: &Path) -> PromptLatents {
-    Detector::open(model, &Device::flex()).unwrap().prompts
+    Detector::open(model, &Device::flex())
+        .unwrap()
+        .prompts
+        .unwrap()
 }
 
 /// The latents without any file.
 fn encoded(model: &Path) -> PromptLatents {
     let device = Device::flex();
     let model = Model::load(model, &device).unwrap();
-    Detector::new(&model, &device).unwrap().prompts
+    Detector::new(&model, &device).unwrap().prompts.unwrap()
 }
 
 fn bits(latents: &PromptLatents) -> Vec<u32> {

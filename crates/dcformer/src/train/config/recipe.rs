@@ -98,14 +98,8 @@ impl TrainConfig {
     }
 
     pub(super) fn check(&self) -> Result<()> {
-        if self.batch < 2 {
-            return wrong(
-                "train.batch",
-                self.batch,
-                "at least 2, since a pair is contrasted with other pairs",
-            );
-        }
         let counts = [
+            ("train.batch", self.batch == 0, "at least 1"),
             (
                 "train.micro_batch",
                 self.micro_batch == Some(0),

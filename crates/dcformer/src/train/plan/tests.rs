@@ -14,6 +14,7 @@ fn pairs(count: usize) -> Pairs {
     Pairs {
         samples: (0..count).map(sample).collect(),
         without_report: 0,
+        labels: None,
     }
 }
 
@@ -49,6 +50,13 @@ fn every_volume_is_changed_anew_and_alike_however_it_is_batched() {
     }
 }
 
+fn texts(batch: &Batch) -> &[String] {
+    match &batch.truth {
+        Truth::Texts(texts) => texts,
+        Truth::Labels(_) => panic!("these samples have reports"),
+    }
+}
+
 #[test]
 fn a_mirrored_volume_has_a_mirrored_report() {
     let pairs = pairs(8);
@@ -58,7 +66,7 @@ fn a_mirrored_volume_has_a_mirrored_report() {
     for batch in (0..10).flat_map(|step| plan.batches(&config, step, &pairs)) {
         // The first texts of all volumes, then their second ones.
         let volumes = batch.indices.iter().zip(&batch.augmentations);
-        for (text, (index, augmentation)) in batch.texts.iter().zip(volumes.cycle()) {
+        for (text, (index, augmentation)) in texts(&batch).iter().zip(volumes.cycle()) {
             let side = if augmentation.mirrored {
                 "Right"
             } else {
@@ -72,5 +80,5 @@ fn a_mirrored_volume_has_a_mirrored_report() {
     // Nothing is mirrored that a loss is measured on.
     let mut random = Random::new(1, "texts", 0);
     let held_out = Batch::unchanged(&pairs, &config.train, 0..8, &mut random);
-    assert!(held_out.texts.iter().all(|text| text.starts_with("Left")));
+    assert!(texts(&held_out).iter().all(|text| text.starts_with("Left")));
 }
