@@ -44,6 +44,7 @@ pub mod max_pool;
 mod memory;
 pub mod mixer_mlp;
 pub mod mlp;
+mod shared;
 pub mod simd;
 mod statistics;
 pub mod stem;

@@ -246,14 +246,14 @@ impl WindowLines<'_> {
     pub(super) fn add<S: Simd>(self, simd: S, sums: &mut [f32], packing: Packing) {
         let strides = [packing.stride(), packing.step()];
         match (self.taps, packing.is_whole()) {
-            (7, true) => self.add_at::<S, 7>(simd, sums, [S::LANES; 2]),
-            (3, true) => self.add_at::<S, 3>(simd, sums, [S::LANES; 2]),
+            (7, true) => self.add_at::<S, 7>(simd, sums, strides),
+            (3, true) => self.add_at::<S, 3>(simd, sums, strides),
             _ => self.add_at::<S, 0>(simd, sums, strides),
         }
     }
 
     /// `TAPS`: those of ConvNeXt and of the small filters as a constant, so that the loop over them is unrolled and inputs
-    /// are loaded once for all their taps; 0 for any number.
+    /// are loaded once for all their taps, and with it strides of one vector; 0 for any number.
     #[inline(always)]
     fn add_at<S: Simd, const TAPS: usize>(self, simd: S, sums: &mut [f32], strides: [usize; 2]) {
         let count = sums.len() / S::LANES;

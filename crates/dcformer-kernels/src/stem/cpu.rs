@@ -3,13 +3,11 @@
 //! A layer of three taps reads three planes of the one before, so it can compute plane `z` as soon as its predecessor has
 //! plane `z + 1`. One step computes one plane of every layer, each two planes behind its predecessor; six planes of each
 //! layer are kept, the three being read, the one being written, and up to the one two further on, where it leaves what both
-//! share ([`pairs`]). What a step reads was written in earlier steps, so all its rows are independent and threads take
-//! them as they come.
+//! share ([`pairs`]). What a step reads was written in earlier steps, so all its rows are independent: threads take them as
+//! they come, and do not sleep between steps ([`in_steps`]).
 //!
 //! The features of the whole grid, 134 MB for a full chest CT, never exist: planes are read again while they are in the
 //! cache, and the memory of the stem is that of a dozen planes.
-
-use rayon::prelude::*;
 
 use super::compose::compose;
 use crate::dense_decomposed::cpu::{Filters, RowConv};
@@ -20,7 +18,9 @@ use crate::geometry::Geometry;
 use crate::matmul::{Broadcast, Panels, Product, Store};
 use crate::max_pool::cpu::PoolScratch;
 use crate::memory::zeros;
+use crate::shared::SharedSlice;
 use crate::simd::Level;
+use crate::workers::in_steps;
 
 /// The operands of one call.
 #[derive(Debug)]
@@ -151,27 +151,16 @@ struct Pipeline<'a> {
 }
 
 /// The last planes of a layer, plane `z` at `z` modulo their number.
-type Ring = Vec<Vec<f32>>;
+type Ring<'a> = Vec<SharedSlice<'a>>;
 
-/// A plane being computed.
-struct Written {
-    layer: usize,
-    z: usize,
-    plane: Vec<f32>,
-    /// The plane further on to which the layer writes as well, and where it is.
-    ahead: Option<(usize, Vec<f32>)>,
-}
-
-/// Rows of a plane being computed.
-struct Task<'a> {
+/// Rows of a plane to be computed.
+#[derive(Clone, Copy)]
+struct Task {
     /// A layer, or the pooling after the last.
     layer: usize,
     z: usize,
     /// The first of the rows.
     y: usize,
-    out: &'a mut [f32],
-    /// The same rows of the plane further on; empty if there is none.
-    ahead: &'a mut [f32],
 }
 
 /// Room that a thread uses again.
@@ -191,100 +180,84 @@ impl Pipeline<'_> {
         // Those that the next layer reads, the one being written, and what lies up to the one that is written as well.
         let kept =
             |layer: &Layer<'_>| 2 * self.radius + 2 + layer.plane_ahead(0, usize::MAX).unwrap_or(0);
-        let mut rings: Vec<Ring> = self
+        let mut planes: Vec<Vec<Vec<f32>>> = self
             .layers
             .iter()
-            .map(|layer| vec![vec![0.0; height * width * layer.channels()]; kept(layer)])
+            .map(|layer| {
+                let plane = || zeros(height * width * layer.channels());
+                (0..kept(layer)).map(|_| plane()).collect()
+            })
+            .collect();
+        let rings: Vec<Ring<'_>> = planes
+            .iter_mut()
+            .map(|ring| ring.iter_mut().map(|p| SharedSlice::new(p)).collect())
             .collect();
         let pooled = self.stem.out_geometry(self.volume);
-        let mut pooled_planes = out
-            .chunks_exact_mut(pooled.len() / pooled.size[0])
-            .enumerate();
-        let mut next_pooled = pooled_planes.next();
+        let steps = self.steps([depth, height], pooled);
+        let counts: Vec<usize> = steps.iter().map(Vec::len).collect();
+        let out = SharedSlice::new(out);
+        in_steps(&counts, Scratch::default, |scratch, step, task| {
+            self.rows(x, (&rings, out), grid, steps[step][task], scratch);
+        });
+    }
+
+    /// What is computed in each step, which needs nothing but what earlier ones left.
+    fn steps(&self, [depth, height]: [usize; 2], pooled: Geometry) -> Vec<Vec<Task>> {
         // Planes that a layer is behind its predecessor: what it reads is of earlier steps.
         let lag = self.radius + 1;
         let last_lag = lag * (self.layers.len() - 1);
+        let [pooled_depth, pooled_height, _] = pooled.size;
+        let mut next_pooled = 0;
+        let mut steps = Vec::new();
         for step in 0_usize.. {
-            // The planes being written leave their rings for the step.
-            let mut written: Vec<Written> = Vec::new();
-            for (index, (layer, ring)) in self.layers.iter().zip(&mut rings).enumerate() {
-                let Some(z) = step.checked_sub(lag * index).filter(|z| *z < depth) else {
-                    continue;
-                };
-                let slots = ring.len();
-                let mut take = |z: usize| std::mem::take(&mut ring[z % slots]);
-                written.push(Written {
-                    layer: index,
-                    z,
-                    plane: take(z),
-                    ahead: layer.plane_ahead(z, depth).map(|z| (z, take(z))),
-                });
+            if next_pooled == pooled_depth {
+                break;
             }
             let mut tasks = Vec::new();
-            for written in &mut written {
-                let Written {
-                    layer,
-                    z,
-                    plane,
-                    ahead,
-                } = written;
-                let row_len = width * self.layers[*layer].channels();
-                let ahead = ahead.as_mut().map_or(&mut [][..], |(_, plane)| plane);
-                add_tasks(&mut tasks, [*layer, *z], row_len, plane, ahead);
+            let mut add = |layer, z, height| {
+                let rows = (0..height).step_by(ROWS);
+                tasks.extend(rows.map(|y| Task { layer, z, y }));
+            };
+            for layer in 0..self.layers.len() {
+                if let Some(z) = step.checked_sub(lag * layer).filter(|z| *z < depth) {
+                    add(layer, z, height);
+                }
             }
             // A pooled plane reads up to one plane after its own, all of earlier steps.
-            if let Some((z, plane)) = &mut next_pooled
-                && step > last_lag + (2 * *z + 1).min(depth - 1)
-            {
-                let place = [self.layers.len(), *z];
-                add_tasks(&mut tasks, place, pooled.row_len(), plane, &mut []);
+            if step > last_lag + (2 * next_pooled + 1).min(depth - 1) {
+                add(self.layers.len(), next_pooled, pooled_height);
+                next_pooled += 1;
             }
-            let pools = tasks.iter().any(|task| task.layer == self.layers.len());
-            // Threads take one task after the other: parts of a list cut in advance would end at different times, and here
-            // all wait at every step.
-            tasks
-                .into_iter()
-                .par_bridge()
-                .for_each_init(Scratch::default, |scratch, task| {
-                    self.rows(x, &rings, grid, task, scratch);
-                });
-            for written in written {
-                let ring = &mut rings[written.layer];
-                let slots = ring.len();
-                ring[written.z % slots] = written.plane;
-                if let Some((z, plane)) = written.ahead {
-                    ring[z % slots] = plane;
-                }
-            }
-            if pools {
-                next_pooled = pooled_planes.next();
-                if next_pooled.is_none() {
-                    break;
-                }
+            // Flat volumes leave pauses.
+            if !tasks.is_empty() {
+                steps.push(tasks);
             }
         }
+        steps
     }
 
     fn rows(
         &self,
         x: &[f32],
-        rings: &[Ring],
+        (rings, out): (&[Ring<'_>], SharedSlice<'_>),
         grid: Geometry,
-        task: Task<'_>,
+        Task { layer: index, z, y }: Task,
         scratch: &mut Scratch,
     ) {
-        let Task {
-            layer: index,
-            z,
-            y,
-            out,
-            ahead,
-        } = task;
+        let [depth, height, width] = grid.size;
         let Some(layer) = self.layers.get(index) else {
-            return self.pool(&rings[index - 1], grid, [z, y], out, scratch);
+            return self.pool((&rings[index - 1], out), grid, [z, y], scratch);
         };
-        let row_len = grid.size[2] * layer.channels();
-        let mut rows: Vec<&mut [f32]> = out.chunks_exact_mut(row_len).collect();
+        let row_len = width * layer.channels();
+        let part = y * row_len..(y + ROWS).min(height) * row_len;
+        let rows = |z: usize| {
+            // SAFETY: a step writes one plane of a layer, and one further on that its own last step wrote to or a later one
+            // will read; of both, every task has rows of its own. `plane_line` reads planes of earlier steps.
+            let rows = unsafe { rings[index][z % rings[index].len()].part(part.clone()) };
+            rows.chunks_exact_mut(row_len).collect::<Vec<_>>()
+        };
+        let ahead = layer.plane_ahead(z, depth).map(rows);
+        let mut rows = rows(z);
         match layer {
             Layer::Volume(stencil) => {
                 for (y, out) in (y..).zip(rows) {
@@ -300,7 +273,7 @@ impl Pipeline<'_> {
             Layer::Planes(conv) => {
                 let read = grid.with_channels(conv.channels_in);
                 let line = |z, y| plane_line(&rings[index - 1], read, [z, y]);
-                let mut ahead: Vec<&mut [f32]> = ahead.chunks_exact_mut(row_len).collect();
+                let mut ahead = ahead.unwrap_or_default();
                 let out = [&mut rows[..], &mut ahead[..]];
                 conv.rows(self.level, [z, y], line, out, &mut scratch.conv);
                 if self.stem.activate {
@@ -315,13 +288,16 @@ impl Pipeline<'_> {
     /// Rows of the pooled and projected grid.
     fn pool(
         &self,
-        ring: &Ring,
+        (ring, out): (&Ring<'_>, SharedSlice<'_>),
         grid: Geometry,
         [z, y]: [usize; 2],
-        out: &mut [f32],
         scratch: &mut Scratch,
     ) {
-        let row_len = grid.size[2].div_ceil(2) * self.projection.columns();
+        let [height, width] = [grid.size[1], grid.size[2]].map(|size| size.div_ceil(2));
+        let row_len = width * self.projection.columns();
+        let [first, last] = [y, (y + ROWS).min(height)].map(|y| (z * height + y) * row_len);
+        // SAFETY: every row of the output belongs to one task, and nobody reads any.
+        let out = unsafe { out.part(first..last) };
         for (y, out) in (y..).zip(out.chunks_exact_mut(row_len)) {
             let line = |at| plane_line(ring, grid, at);
             let pooled = scratch.pool.row(self.level, [z, y], grid, line);
@@ -335,32 +311,16 @@ impl Pipeline<'_> {
     }
 }
 
-fn add_tasks<'a>(
-    tasks: &mut Vec<Task<'a>>,
-    [layer, z]: [usize; 2],
-    row_len: usize,
-    plane: &'a mut [f32],
-    ahead: &'a mut [f32],
-) {
-    let mut ahead = ahead.chunks_mut(ROWS * row_len);
-    for (chunk, out) in plane.chunks_mut(ROWS * row_len).enumerate() {
-        tasks.push(Task {
-            layer,
-            z,
-            y: chunk * ROWS,
-            out,
-            ahead: ahead.next().unwrap_or_default(),
-        });
-    }
-}
-
 /// The row at a depth and height of a layer whose output has this geometry, if it is inside.
-fn plane_line(ring: &Ring, geometry: Geometry, [z, y]: [isize; 2]) -> Option<&[f32]> {
+fn plane_line<'a>(ring: &Ring<'a>, geometry: Geometry, [z, y]: [isize; 2]) -> Option<&'a [f32]> {
     let [depth, height, width] = geometry.size;
     let z = usize::try_from(z).ok().filter(|z| *z < depth)?;
     let plane = Geometry {
         size: [1, height, width],
         ..geometry
     };
-    plane.line(&ring[z % ring.len()], 0, [0, y])
+    // SAFETY: what a step reads was written in earlier steps, and its plane leaves the ring in a later one: see `Pipeline::run`
+    // for the number of planes.
+    let values = unsafe { ring[z % ring.len()].all() };
+    plane.line(values, 0, [0, y])
 }
