@@ -14,7 +14,7 @@ use dcformer::train::{
 use dcformer_volume::cache;
 use serde::Serialize;
 
-use crate::args::{List, Runtime};
+use crate::args::{ActivationMemory, List, Runtime};
 use crate::command::train::train_with_progress;
 use crate::interrupt::stop_flag;
 use crate::model;
@@ -60,6 +60,8 @@ pub(crate) struct Finetune {
     json: bool,
     #[command(flatten)]
     run: RunArgs,
+    #[command(flatten)]
+    activation_memory: ActivationMemory,
     #[command(flatten)]
     runtime: Runtime,
 }
@@ -155,6 +157,7 @@ impl Finetune {
 
     fn train(&self, data: &Path) -> anyhow::Result<()> {
         let config = self.config(data)?;
+        self.activation_memory.apply()?;
         let device = self.runtime.start()?;
         let options = RunOptions {
             device,
