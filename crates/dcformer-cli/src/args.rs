@@ -3,10 +3,11 @@
 use std::fmt::{self, Display};
 use std::str::FromStr;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
 use dcformer::Device;
 use dcformer::complexity::Shape3;
+use dcformer_kernels::keep_hidden_activations;
 
 /// Where and how a command computes.
 #[derive(Clone, Debug, Args)]
@@ -50,6 +51,32 @@ impl Runtime {
             arguments.extend(["--threads".to_owned(), threads.to_string()]);
         }
         arguments
+    }
+}
+
+/// What training may keep in memory.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct ActivationMemory {
+    /// GB of memory for hidden activations, so that backward passes need not compute them again; the result stays the same
+    #[arg(
+        long,
+        value_name = "GB",
+        default_value_t = 0.0,
+        help_heading = "Runtime"
+    )]
+    activation_memory: f64,
+}
+
+impl ActivationMemory {
+    /// Sets it. Called once, before anything computes.
+    pub(crate) fn apply(self) -> anyhow::Result<()> {
+        let gigabytes = self.activation_memory;
+        ensure!(
+            gigabytes.is_finite() && gigabytes >= 0.0,
+            "--activation-memory is {gigabytes}, expected 0 or more"
+        );
+        keep_hidden_activations((gigabytes * 1e9) as usize);
+        Ok(())
     }
 }
 

@@ -3,9 +3,11 @@
 //! Arguments, progress, tables and files are here; the science is in the libraries.
 #![forbid(unsafe_code)]
 
+mod addresses;
 mod args;
 mod command;
 mod cost;
+mod hub;
 mod interrupt;
 mod model;
 mod output;
@@ -18,7 +20,7 @@ mod workers;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches, Parser};
 
 use crate::command::Command;
 
@@ -42,10 +44,18 @@ pub(crate) struct Program {
 #[global_allocator]
 static POOL: dcformer_kernels::BufferPool = dcformer_kernels::BufferPool::new();
 
+/// The arguments; wrong use is said, and ends the program.
+fn parse() -> Program {
+    let mut program = Program::command();
+    let matches = program.get_matches_mut();
+    addresses::check(&mut program, &matches)
+        .and_then(|()| Program::from_arg_matches(&matches))
+        .unwrap_or_else(|error| error.format(&mut program).exit())
+}
+
 fn main() -> ExitCode {
     dcformer_kernels::keep_freed_memory();
-    let program = Program::parse();
-    match program.command.run() {
+    match parse().command.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {

@@ -19,6 +19,7 @@ pub mod phantom;
 pub mod preprocess;
 pub mod resample;
 pub mod scan;
+pub mod storage;
 mod table;
 
 pub use error::{Error, Result};

@@ -2,7 +2,7 @@
 //!
 //! | column | meaning |
 //! |---|---|
-//! | `volume` | NIfTI file or DICOM folder, relative to the table's folder; also the sample's name |
+//! | `volume` | NIfTI file or DICOM folder, relative to the table's folder, or its address; also the sample's name |
 //! | `report` | text of the report, optional |
 //! | `patient` | whose scan it is, optional; without it every volume is a patient of its own |
 //! | `slope`, `intercept` | stored values to Hounsfield units, optional, both or none |
@@ -17,10 +17,10 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
-use crate::Result;
 use crate::dataset::{DataSet, Problem, ProblemKind, Sample, ScanMetadata, clean_report};
 use crate::table::{Column, Row, Table, parse_label, shorten};
 use crate::volume::Rescale;
+use crate::{Error, Result, storage};
 
 /// Reads a manifest; samples are in the order of its rows.
 ///
@@ -55,7 +55,7 @@ pub fn read(path: &Path) -> Result<DataSet> {
             .filter(|patient| !patient.is_empty());
         data.samples.push(Sample {
             patient: patient.unwrap_or(&name).to_owned(),
-            path: folder.join(&name),
+            path: storage::resolve(folder, Path::new(&name)),
             report: columns
                 .report
                 .and_then(|column| clean_report(&[row.text(column)])),
@@ -73,7 +73,7 @@ pub fn read(path: &Path) -> Result<DataSet> {
         sample.labels = labels.iter().map(|label| label.values[index]).collect();
     }
     data.label_names = labels.into_iter().map(|label| label.name).collect();
-    keep_existing(&mut data);
+    keep_existing(&mut data)?;
     note_gaps(&mut data, columns.report.is_some());
     data.problems.sort();
     Ok(data)
@@ -219,12 +219,14 @@ impl LabelColumn {
 }
 
 /// Leaves out the samples whose file or folder is not there, and says so.
-fn keep_existing(data: &mut DataSet) {
-    let exists: Vec<bool> = data
-        .samples
-        .par_iter()
-        .map(|sample| sample.path.exists())
-        .collect();
+fn keep_existing(data: &mut DataSet) -> Result<()> {
+    let exists = |sample: &Sample| {
+        storage::exists(&sample.path).map_err(|source| Error::Read {
+            path: sample.path.clone(),
+            source,
+        })
+    };
+    let exists: Vec<bool> = data.samples.par_iter().map(exists).collect::<Result<_>>()?;
     let samples = std::mem::take(&mut data.samples);
     for (sample, exists) in samples.into_iter().zip(exists) {
         if exists {
@@ -236,6 +238,7 @@ fn keep_existing(data: &mut DataSet) {
             });
         }
     }
+    Ok(())
 }
 
 fn note_gaps(data: &mut DataSet, has_reports: bool) {

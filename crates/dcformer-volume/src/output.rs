@@ -39,9 +39,22 @@ pub fn create_folder(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) ->
 }
 
 /// A file or folder under a temporary name, removed unless it was renamed.
-struct Unfinished(PathBuf);
+#[derive(Debug)]
+pub(crate) struct Unfinished(PathBuf);
 
 impl Unfinished {
+    /// A folder among the system's temporary ones (`TMPDIR` says where), for what will have this name.
+    pub(crate) fn for_a_while(named: &Path) -> io::Result<Self> {
+        let name = named.file_name().unwrap_or_default();
+        let folder = Self::beside(&std::env::temp_dir().join(name));
+        fs::create_dir(&folder.0)?;
+        Ok(folder)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
     /// The process alone does not tell writers apart: in containers, many have number 1.
     fn beside(path: &Path) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);

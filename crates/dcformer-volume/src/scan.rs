@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::dicom::{self, DicomOptions, DicomSeries, SeriesSummary};
 use crate::nifti::{self, NiftiReader};
 use crate::volume::Volume;
-use crate::{Error, Result, cache, content};
+use crate::{Error, Result, cache, content, storage};
 
 /// Bytes at the start of a file that tell what it is: a NIfTI-1 header, which reaches beyond DICOM's prefix.
 const TELLING_BYTES: usize = 348;
@@ -84,6 +84,15 @@ pub fn scan_kind(path: &Path) -> Result<ScanKind> {
         path: path.into(),
         found,
     };
+    if storage::is_address(path) {
+        return if cache::is_volume(path) {
+            Ok(ScanKind::Prepared)
+        } else {
+            Err(not_a_scan(
+                "an object in a bucket, which only `dcformer prepare` reads",
+            ))
+        };
+    }
     if fs::metadata(path).map_err(read_error)?.is_dir() {
         if cache::is_volume(path) {
             return Ok(ScanKind::Prepared);

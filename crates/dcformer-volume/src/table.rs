@@ -1,16 +1,16 @@
 //! A CSV table with named columns, read row by row.
 
 use std::collections::HashSet;
-use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::{Error, Result};
+use crate::{Error, Result, storage};
 
 /// A table whose header is read and whose rows are not yet.
 pub(crate) struct Table {
     path: PathBuf,
     columns: Vec<String>,
-    reader: csv::Reader<File>,
+    reader: csv::Reader<Box<dyn Read>>,
 }
 
 /// Place of a column in its table; comes from [`Table::find`] or [`Table::column`] only.
@@ -32,7 +32,7 @@ impl Table {
     /// # Errors
     /// If the file cannot be read, is not UTF-8, or names a column twice.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|source| Error::Read {
+        let file = storage::open(path).map_err(|source| Error::Read {
             path: path.into(),
             source,
         })?;

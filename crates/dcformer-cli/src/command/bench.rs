@@ -15,7 +15,7 @@ use dcformer_volume::preprocess::Preprocess;
 use dcformer_volume::scan::ScanOptions;
 use serde::Serialize;
 
-use crate::args::{Format, List, Runtime};
+use crate::args::{ActivationMemory, Format, List, Runtime};
 use crate::cost::peak_rss_mb;
 use crate::model;
 use crate::output;
@@ -59,6 +59,8 @@ enum What {
         /// Contrast the batch with as many texts, as `train` does, and encode this many volumes together
         #[arg(long, value_name = "N")]
         micro_batch: Option<usize>,
+        #[command(flatten)]
+        activation_memory: ActivationMemory,
     },
     /// The prompts of a model through its text encoder
     #[command(after_help = "Example:\n  dcformer bench prompts --model MODEL --runs 5 --json")]
@@ -223,7 +225,9 @@ impl Bench {
                 settings,
                 batch,
                 micro_batch,
+                activation_memory,
             } => {
+                activation_memory.apply()?;
                 ensure!(batch > 0, "--batch is 0, expected at least 1");
                 ensure!(
                     micro_batch != Some(0),

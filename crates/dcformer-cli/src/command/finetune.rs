@@ -14,7 +14,7 @@ use dcformer::train::{
 use dcformer_volume::cache;
 use serde::Serialize;
 
-use crate::args::{List, Runtime};
+use crate::args::{ActivationMemory, List, Runtime};
 use crate::command::train::train_on_workers;
 use crate::model;
 use crate::output::{self, Align};
@@ -59,6 +59,8 @@ pub(crate) struct Finetune {
     json: bool,
     #[command(flatten)]
     run: RunArgs,
+    #[command(flatten)]
+    activation_memory: ActivationMemory,
     #[command(flatten)]
     runtime: Runtime,
 }
@@ -154,6 +156,7 @@ impl Finetune {
 
     fn train(&self, data: &Path) -> anyhow::Result<()> {
         let config = self.config(data)?;
+        self.activation_memory.apply()?;
         let device = self.runtime.start()?;
         train_on_workers(&config, &self.out, self.run.resume, device)
     }

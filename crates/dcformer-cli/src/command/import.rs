@@ -7,6 +7,7 @@ use clap::Args;
 use dcformer::checkpoint::{Duplicates, ImportOptions, Model, export, import};
 
 use crate::args::Runtime;
+use crate::hub;
 use crate::progress::note;
 
 /// Bring the authors' weights into a model folder
@@ -14,12 +15,16 @@ use crate::progress::note;
 #[command(after_help = "Examples:\n  \
     dcformer import official.pth --vocab vocab.txt --out MODEL\n  \
     dcformer import CT-CLIP_v2.pt --vocab vocab.txt --out MODEL\n  \
-    dcformer import DCFormer_SigLIP/ --out MODEL")]
+    dcformer import DCFormer_SigLIP/ --out MODEL\n  \
+    dcformer import --hub MagicXin/DCFormer_SigLIP --out MODEL")]
 pub(crate) struct Import {
     /// The authors' .pth, CT-CLIP's .pt, the follow-up's folder as its hub has it, or an encoder's .safetensors, as
     /// `export` writes it
-    #[arg(value_name = "CHECKPOINT")]
-    checkpoint: PathBuf,
+    #[arg(value_name = "CHECKPOINT", required_unless_present = "hub")]
+    checkpoint: Option<PathBuf>,
+    /// A model of Hugging Face's hub, downloaded first; needs a program that was built with the feature `hub`
+    #[arg(long, value_name = "OWNER/NAME", conflicts_with = "checkpoint")]
+    hub: Option<String>,
     /// Folder of the model to write
     #[arg(long, value_name = "MODEL")]
     out: PathBuf,
@@ -49,7 +54,12 @@ impl Import {
             variant: self.variant,
             ..ImportOptions::default()
         };
-        let model = import(&self.checkpoint, &options, &device)?;
+        let checkpoint = match (self.checkpoint, &self.hub) {
+            (Some(path), _) => path,
+            (None, Some(name)) => hub::download(name)?,
+            (None, None) => unreachable!("one of the two is required"),
+        };
+        let model = import(&checkpoint, &options, &device)?;
         model.save(&self.out)?;
         note(&format!(
             "{}: {:.2} M parameters",

@@ -28,13 +28,14 @@ use crate::steps_args::StepsArgs;
 #[command(after_help = "Examples:\n  \
     dcformer prepare CT-RATE --out cache/\n  \
     dcformer prepare train.csv --out cache/ --like configs/run.toml\n  \
-    dcformer prepare CT-RATE --out cache/ --shard $SLURM_ARRAY_TASK_ID/8     one of eight jobs\n\n\
+    dcformer prepare CT-RATE --out cache/ --shard $SLURM_ARRAY_TASK_ID/8     one of eight jobs\n  \
+    dcformer prepare s3://archive/CT-RATE --out s3://archive/cache           in a bucket (a build with --features s3)\n\n\
     The same command goes on after a stop or a kill, makes what is missing, and tries again what is in quarantine.")]
 pub(crate) struct Prepare {
-    /// CT-RATE's folder, or a CSV with a column volume
+    /// CT-RATE's folder, or a CSV with a column volume; or its address in a bucket
     #[arg(value_name = "DIR|CSV")]
     data: PathBuf,
-    /// Folder to write: volumes, manifest.csv and quarantine.csv; new, or begun with the same settings
+    /// Folder to write: volumes, manifest.csv and quarantine.csv; new, or begun with the same settings; or an address
     #[arg(long, value_name = "CACHE")]
     out: PathBuf,
     /// Preprocess as this run's configuration or model says, instead of a preset

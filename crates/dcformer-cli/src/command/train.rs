@@ -9,7 +9,7 @@ use dcformer::models::preset;
 use dcformer::train::{Observer, Outcome, RunConfig, RunOptions, StepReport, train};
 use dcformer_volume::dataset::{Problem, ProblemKind};
 
-use crate::args::Runtime;
+use crate::args::{ActivationMemory, Runtime};
 use crate::interrupt::stop_flag;
 use crate::progress::{Progress, note};
 use crate::workers::on_workers;
@@ -43,6 +43,8 @@ pub(crate) struct Train {
     #[arg(long, value_name = "N")]
     micro_batch: Option<usize>,
     #[command(flatten)]
+    activation_memory: ActivationMemory,
+    #[command(flatten)]
     runtime: Runtime,
 }
 
@@ -56,6 +58,7 @@ impl Train {
             config.train.micro_batch = self.micro_batch;
         }
         self.choose_encoder(&mut config)?;
+        self.activation_memory.apply()?;
         let device = self.runtime.start()?;
         train_on_workers(&config, &self.out, self.resume, device)
     }

@@ -2,6 +2,9 @@
 
 // What goes wrong, and what is said.
 mod bad_input;
+// Caches and scans in a bucket, of a server that speaks S3.
+#[cfg(feature = "s3")]
+mod bucket;
 // How far lists of numbers are apart.
 #[path = "../../../dcformer/tests/it/distance.rs"]
 mod distance;
@@ -17,6 +20,8 @@ mod finetune;
 mod help;
 // Every network, from training to use.
 mod networks;
+// Downloads.
+mod hub;
 // Latents and features of the authors' code.
 mod latents;
 // A data set to a cache, and what is done with it.

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use dcformer_volume::phantom::{DataSetConfig, PhantomConfig, write_ct_rate};
+
 use super::training::{metrics, write_config};
 use super::{Ran, arguments, repository, run, small_model, succeed, tensor, text};
 
@@ -29,8 +31,33 @@ fn tree(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     files
 }
 
+#[track_caller]
+pub(super) fn assert_same_files(one: &Path, other: &Path) {
+    let (one, other) = (tree(one), tree(other));
+    let names = |tree: &BTreeMap<PathBuf, _>| tree.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&one), names(&other));
+    for (name, bytes) in &one {
+        assert!(other[name] == *bytes, "{} differs", name.display());
+    }
+}
+
+/// Chests small enough for a test of many.
+pub(super) fn write_phantoms(folder: &Path, train_patients: usize, valid_patients: usize) {
+    let config = DataSetConfig {
+        phantom: PhantomConfig {
+            columns: 64,
+            slice_spacing_mm: vec![10.0],
+            ..PhantomConfig::default()
+        },
+        train_patients,
+        valid_patients,
+        ..DataSetConfig::default()
+    };
+    write_ct_rate(folder, &config, |_| {}).expect("phantoms");
+}
+
 /// Starts one of four jobs.
-fn start_shard(phantoms: &Path, cache: &Path, index: usize) -> Child {
+pub(super) fn start_shard(phantoms: &Path, cache: &Path, index: usize) -> Child {
     Command::new(env!("CARGO_BIN_EXE_dcformer"))
         .args(["prepare", text(phantoms), "--out", text(cache)])
         .args(["--shape", "32,128,128", "--threads", "2"])
@@ -60,7 +87,7 @@ fn killed_shards_make_the_cache_of_one_go() {
     let folder = tempfile::tempdir().expect("a folder");
     let [phantoms, whole, parts] =
         ["phantoms", "whole", "parts"].map(|name| folder.path().join(name));
-    succeed(["phantom", text(&phantoms), "--train", "32", "--valid", "8"]);
+    write_phantoms(&phantoms, 320, 80);
     let scan = |name: &str| {
         let [split, patient, ..] = *name.split('_').collect::<Vec<_>>() else {
             unreachable!("names have parts");
@@ -86,7 +113,7 @@ fn killed_shards_make_the_cache_of_one_go() {
     };
     let report = prepare(&whole).json();
     let reasons = serde_json::json!({"damaged file": 1, "not a scan": 2});
-    assert_eq!(report["prepared"], 37);
+    assert_eq!(report["prepared"], 397);
     assert_eq!(report["quarantined"], reasons);
     assert_eq!(report["left"], 0);
     let quarantine = std::fs::read_to_string(whole.join("quarantine.csv")).expect("a table");
@@ -101,13 +128,13 @@ fn killed_shards_make_the_cache_of_one_go() {
     }
 
     let mut killed = 0;
-    for (index, on_ms) in [(0, 3), (1, 0), (2, 17), (0, 9), (3, 1)] {
+    for (index, on_ms) in [(0, 31), (1, 0), (2, 17), (0, 9), (3, 1)] {
         let mut child = start_shard(&phantoms, &parts, index);
         wait_for_work(&parts, &mut child, on_ms);
         child.kill().expect("it can be killed");
         killed += usize::from(!child.wait().expect("it ends").success());
     }
-    assert!(killed >= 3, "only {killed} of 5 were killed at work");
+    assert_eq!(killed, 5, "not all were killed at work");
     assert!(!parts.join("manifest.csv").exists());
     let shards: Vec<Child> = (0..4)
         .map(|index| start_shard(&phantoms, &parts, index))
@@ -115,19 +142,12 @@ fn killed_shards_make_the_cache_of_one_go() {
     for mut shard in shards {
         assert!(shard.wait().expect("it ends").success());
     }
-    let (one, other) = (tree(&whole), tree(&parts));
-    assert_eq!(
-        one.keys().collect::<Vec<_>>(),
-        other.keys().collect::<Vec<_>>()
-    );
-    for (name, bytes) in &one {
-        assert!(other[name] == *bytes, "{} differs", name.display());
-    }
+    assert_same_files(&whole, &parts);
 
     let again = prepare(&parts).json();
     assert_eq!(
         (&again["prepared"], &again["already"]),
-        (&0.into(), &37.into())
+        (&0.into(), &397.into())
     );
     assert_eq!(again["quarantined"], reasons);
 }
@@ -213,4 +233,7 @@ fn preparing_what_cannot_be_prepared_says_why() {
         .failed(&["`preprocess.shape.width` = 32, expected 64"]);
     prepare(&list, &[]).failed(&["prepared with `preprocess.shape."]);
     assert_eq!(prepare(&list, &["--shard", "2/2"]).status, Some(2));
+    #[cfg(not(feature = "s3"))]
+    run(arguments!["prepare", &list, "--out", "s3://bucket/cache"])
+        .failed(&["cannot prepare s3://bucket/cache", "`--features s3`"]);
 }

@@ -14,6 +14,7 @@ use burn::backend::{Autodiff, AutodiffBackend, Flex, TensorMetadata};
 use super::flex::{Values, all_f32, dense_filters, depthwise_filters, tensor};
 use crate::attention::{self, cpu::Attention};
 use crate::geometry::Geometry;
+use crate::kept::Kept;
 use crate::mlp::{self, cpu::Mlp};
 use crate::simd::Level;
 use crate::statistics::Statistics;
@@ -189,30 +190,24 @@ impl Backward<Flex, 1> for MaxPool {
 struct MlpBackward;
 
 impl Backward<Flex, 5> for MlpBackward {
-    /// All operands; the hidden activations are recomputed.
-    type State = [NodeId; 5];
+    /// All operands, and the hidden activations where there is room for them.
+    type State = ([NodeId; 5], Option<Kept>);
 
     fn backward(
         self,
-        ops: Ops<[NodeId; 5], 5>,
+        ops: Ops<Self::State, 5>,
         grads: &mut Gradients,
         checkpointer: &mut Checkpointer,
     ) {
         let gradient = grads.consume::<Flex>(&ops.node);
-        let operands: [FlexTensor; 5] = ops
-            .state
-            .map(|node| checkpointer.retrieve_node_output(node));
-        let rows = operands[0].shape()[0];
-        let [x, w1, b1, w2, b2] = operands.each_ref().map(Values::of);
-        let operation = Mlp {
-            x: &x,
-            w1: &w1,
-            b1: &b1,
-            w2: &w2,
-            b2: &b2,
-            rows,
-        };
-        let out = operation.backward(Level::current(), &Values::of(&gradient));
+        let (nodes, kept) = ops.state;
+        let operands: [FlexTensor; 5] = nodes.map(|node| checkpointer.retrieve_node_output(node));
+        let values = operands.each_ref().map(Values::of);
+        let out = Mlp::of(&values, operands[0].shape()[0]).backward(
+            Level::current(),
+            &Values::of(&gradient),
+            kept.map(Kept::into_values),
+        );
         let gradients = [out.x, out.w1, out.b1, out.w2, out.b2];
         for ((parent, values), operand) in ops.parents.into_iter().zip(gradients).zip(&operands) {
             register!(grads, parent, values, operand.shape());
@@ -511,16 +506,25 @@ impl<C: CheckpointStrategy> KernelOps for Autodiff<Flex, C> {
         }
         let nodes = [x.node(), w1.node(), b1.node(), w2.node(), b2.node()];
         let prepared = MlpBackward.prepare::<C>(nodes).compute_bound().stateful();
-        let forward = |operands: [FloatTensor<Self>; 5]| {
-            let [x, w1, b1, w2, b2] = operands.map(|operand| operand.into_primitive());
-            Flex::mlp(x, w1, b1, w2, b2)
-        };
         match prepared {
             OpsKind::Tracked(mut prep) => {
-                let saved = [&x, &w1, &b1, &w2, &b2].map(|operand| prep.checkpoint(operand));
-                prep.finish(saved, forward([x, w1, b1, w2, b2]))
+                let nodes = [&x, &w1, &b1, &w2, &b2].map(|operand| prep.checkpoint(operand));
+                let operands = [x, w1, b1, w2, b2].map(|operand| operand.into_primitive());
+                let (rows, columns) = (operands[0].shape()[0], operands[4].shape()[0]);
+                let values = operands.each_ref().map(Values::of);
+                let (operation, level) = (Mlp::of(&values, rows), Level::current());
+                let (out, kept) = Kept::with_room(
+                    operation.hidden_len(),
+                    || operation.forward_keeping(level),
+                    || operation.forward(level),
+                );
+                prep.finish((nodes, kept), tensor(out, [rows, columns]))
             }
-            OpsKind::UnTracked(prep) => prep.finish(forward([x, w1, b1, w2, b2])),
+            OpsKind::UnTracked(prep) => {
+                let [x, w1, b1, w2, b2] =
+                    [x, w1, b1, w2, b2].map(|operand| operand.into_primitive());
+                prep.finish(Flex::mlp(x, w1, b1, w2, b2))
+            }
         }
     }
 

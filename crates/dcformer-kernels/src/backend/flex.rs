@@ -418,17 +418,9 @@ impl KernelOps for Flex {
             return mlp::reference::forward::<Self>(x, w1, b1, w2, b2);
         }
         let rows = x.shape()[0];
-        let [x, w1, b1, w2, b2] = [x, w1, b1, w2, b2].map(|operand| Values::of(&operand));
-        let out = Mlp {
-            x: &x,
-            w1: &w1,
-            b1: &b1,
-            w2: &w2,
-            b2: &b2,
-            rows,
-        }
-        .forward(Level::current());
-        tensor(out, [rows, b2.len()])
+        let operands = [&x, &w1, &b1, &w2, &b2].map(Values::of);
+        let out = Mlp::of(&operands, rows).forward(Level::current());
+        tensor(out, [rows, operands[4].len()])
     }
 
     fn exact_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {

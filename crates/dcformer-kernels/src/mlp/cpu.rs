@@ -1,5 +1,7 @@
 //! The MLP on the CPU: two matrix products with bias and GELU in their epilogue.
 
+use std::ops::Deref;
+
 use crate::gelu;
 use crate::matmul::{Broadcast, Panels, Store, matmul, matmul_over_rows};
 use crate::memory::zeros;
@@ -29,6 +31,21 @@ pub(crate) struct MlpGradients {
 /// Rows computed together: the hidden activations of a chunk stay in the cache and never fill memory.
 const ROWS_PER_CHUNK: usize = 4096;
 
+impl<'a> Mlp<'a> {
+    /// `operands`: x, w1, b1, w2, b2.
+    pub(crate) fn of<V: Deref<Target = [f32]>>(operands: &'a [V; 5], rows: usize) -> Self {
+        let [x, w1, b1, w2, b2] = operands.each_ref().map(|values| &**values);
+        Self {
+            x,
+            w1,
+            b1,
+            w2,
+            b2,
+            rows,
+        }
+    }
+}
+
 impl Mlp<'_> {
     fn hidden(&self) -> usize {
         self.b1.len()
@@ -40,6 +57,54 @@ impl Mlp<'_> {
 
     fn channels_out(&self) -> usize {
         self.b2.len()
+    }
+
+    /// Values of the hidden activations.
+    pub(crate) fn hidden_len(&self) -> usize {
+        self.rows * self.hidden()
+    }
+
+    /// `[rows, channels_out]`, and what [`backward`](Self::backward) would compute again: the hidden values before their GELU.
+    pub(crate) fn forward_keeping(&self, level: Level) -> (Vec<f32>, Vec<f32>) {
+        let (hidden, channels_out) = (self.hidden(), self.channels_out());
+        let kept = self.before_gelu(level);
+        let mut out = zeros(self.rows * channels_out);
+        if out.is_empty() {
+            return (out, kept);
+        }
+        let w2 = Panels::of(level, self.w2, hidden, channels_out);
+        let mut activations = Vec::new();
+        for (out, kept) in out
+            .chunks_mut(ROWS_PER_CHUNK * channels_out)
+            .zip(kept.chunks(ROWS_PER_CHUNK * hidden))
+        {
+            activations.clear();
+            activations.extend_from_slice(kept);
+            gelu::cpu::forward(level, &mut activations);
+            matmul(
+                level,
+                Broadcast::rows(&activations, hidden),
+                &w2,
+                out,
+                Store::Biased(self.b2),
+            );
+        }
+        (out, kept)
+    }
+
+    /// `[rows, hidden]`.
+    fn before_gelu(&self, level: Level) -> Vec<f32> {
+        let (channels_in, hidden) = (self.channels_in(), self.hidden());
+        let mut values = zeros(self.hidden_len());
+        let w1 = Panels::of(level, self.w1, channels_in, hidden);
+        matmul(
+            level,
+            Broadcast::rows(self.x, channels_in),
+            &w1,
+            &mut values,
+            Store::Biased(self.b1),
+        );
+        values
     }
 
     /// `[rows, channels_out]`.
@@ -75,20 +140,17 @@ impl Mlp<'_> {
         out
     }
 
-    /// Gradients of all operands, the hidden activations recomputed; `gradient`: `[rows, channels_out]`.
-    pub(crate) fn backward(&self, level: Level, gradient: &[f32]) -> MlpGradients {
+    /// Gradients of all operands; `gradient`: `[rows, channels_out]`. What the forward pass did not keep of the hidden values is
+    /// computed again.
+    pub(crate) fn backward(
+        &self,
+        level: Level,
+        gradient: &[f32],
+        kept: Option<Vec<f32>>,
+    ) -> MlpGradients {
         let (channels_in, hidden, channels_out) =
             (self.channels_in(), self.hidden(), self.channels_out());
-        let mut activations = zeros(self.rows * hidden);
-        let w1 = Panels::of(level, self.w1, channels_in, hidden);
-        matmul(
-            level,
-            Broadcast::rows(self.x, channels_in),
-            &w1,
-            &mut activations,
-            Store::Biased(self.b1),
-        );
-
+        let mut activations = kept.unwrap_or_else(|| self.before_gelu(level));
         let mut hidden_gradient = zeros(self.rows * hidden);
         let w2_transposed = Panels::of_transposed(level, self.w2, channels_out, hidden);
         matmul(

@@ -19,7 +19,7 @@ use crate::KernelOps;
 /// # Panics
 /// If the sizes do not fit together.
 ///
-/// The backward pass recomputes the hidden activations. Gradients reach all five inputs.
+/// The backward pass recomputes the hidden activations, unless there is [room](crate::keep_hidden_activations) to keep them. Gradients reach all five inputs.
 pub fn mlp(x: Tensor<2>, w1: Tensor<2>, b1: Tensor<1>, w2: Tensor<2>, b2: Tensor<1>) -> Tensor<2> {
     let ([_, channels_in], [rows_1, hidden], [rows_2, channels_out]) =
         (x.dims(), w1.dims(), w2.dims());

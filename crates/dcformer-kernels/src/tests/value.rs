@@ -502,6 +502,34 @@ fn mlp_equals_the_formula() {
 }
 
 #[test]
+fn hidden_activations_that_are_kept_change_no_bit() {
+    for level in Level::available() {
+        // More rows than are computed together.
+        for (rows, inputs, hidden, outputs) in [(7, 5, 20, 3), (5000, 32, 128, 32)] {
+            let sizes = [
+                rows * inputs,
+                inputs * hidden,
+                hidden,
+                hidden * outputs,
+                outputs,
+            ];
+            let operands: [Vec<f32>; 5] = [0, 1, 2, 3, 4].map(|i| numbers(sizes[i], i as u32 + 1));
+            let operation = Mlp::of(&operands, rows);
+            let (out, kept) = operation.forward_keeping(level);
+            assert_eq!(out, operation.forward(level), "{level}");
+            let gradient = numbers(rows * outputs, 6);
+            let [with, without] =
+                [Some(kept), None].map(|kept| operation.backward(level, &gradient, kept));
+            assert_eq!(
+                [with.x, with.w1, with.b1, with.w2, with.b2],
+                [without.x, without.w1, without.b1, without.w2, without.b2],
+                "{level}"
+            );
+        }
+    }
+}
+
+#[test]
 fn attention_equals_the_formula() {
     for level in Level::available() {
         for (lengths, heads, channels, biased) in [

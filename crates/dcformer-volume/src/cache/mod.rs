@@ -1,4 +1,4 @@
-//! Preprocessed volumes on disk, made once and loaded many times.
+//! Preprocessed volumes, made once and loaded many times.
 //!
 //! ```text
 //! CACHE/zarr.json                    how all of it was prepared
@@ -9,6 +9,8 @@
 //! ```
 //! It is a group of Zarr 3 arrays, which Python's `zarr` opens: `zarr.open_group("CACHE")["volumes/NAME.zarr"][:]`. Values
 //! are those that training keeps in memory, bit for bit.
+//!
+//! A cache lies in a folder, or under an address in a bucket, with the same bytes ([`storage`](crate::storage)).
 //!
 //! [`prepare`] writes it, on any number of machines at once. A volume is complete before it gets its name, and what is done
 //! is seen in the folder, so processes need not know of each other. [`read`] gives its volumes as a data set;

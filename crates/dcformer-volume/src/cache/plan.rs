@@ -4,10 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::source::{self, sha256};
+use super::volume::EXTENSION;
 use super::{PreparedVolume, Quarantined, Record, Settings, VOLUMES};
 use crate::ct_rate::{self, Split};
 use crate::dataset::{DataSet, Sample, ScanMetadata};
-use crate::{Error, Result, manifest};
+use crate::{Error, Result, manifest, storage};
 
 /// One list of volumes of a data set.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -39,6 +40,10 @@ impl Listing {
     /// # Errors
     /// As [`ct_rate::read`] and [`manifest::read`].
     pub fn all(data: &Path, options: &ct_rate::Options) -> Result<Vec<Self>> {
+        let is_table = data.extension().is_some_and(|kind| kind == "csv");
+        if storage::is_address(data) && !is_table {
+            return Self::in_bucket(data, options);
+        }
         if !data.is_dir() {
             let data = manifest::read(data)?;
             return Ok(vec![Self { split: None, data }]);
@@ -58,6 +63,30 @@ impl Listing {
             Some(error) if listings.is_empty() => Err(error),
             _ => Ok(listings),
         }
+    }
+
+    /// Those of CT-RATE's folder at an address, with the addresses of its scans.
+    fn in_bucket(address: &Path, options: &ct_rate::Options) -> Result<Vec<Self>> {
+        let outline = storage::outline(address).map_err(|source| Error::Read {
+            path: address.into(),
+            source,
+        })?;
+        let mut listings = Self::all(outline.path(), options).map_err(|error| match error {
+            Error::NoVolumes { expected, .. } => Error::NoVolumes {
+                path: address.into(),
+                expected,
+            },
+            error => error,
+        })?;
+        for sample in listings
+            .iter_mut()
+            .flat_map(|listing| &mut listing.data.samples)
+        {
+            if let Ok(place) = sample.path.strip_prefix(outline.path()) {
+                sample.path = address.join(place);
+            }
+        }
+        Ok(listings)
     }
 }
 
@@ -180,7 +209,7 @@ fn key(name: &str) -> String {
     const LONGEST: usize = 100;
     let is_safe = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     if name.len() <= LONGEST && !name.starts_with('.') && name.bytes().all(is_safe) {
-        return format!("{name}.zarr");
+        return format!("{name}.{EXTENSION}");
     }
     let readable: String = name
         .trim_start_matches(['.', '/'])
@@ -191,7 +220,7 @@ fn key(name: &str) -> String {
         })
         .take(LONGEST)
         .collect();
-    format!("{readable}-{}.zarr", &sha256(name)[..16])
+    format!("{readable}-{}.{EXTENSION}", &sha256(name)[..16])
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use super::{quarantine, same_settings, settings, tables};
 use crate::geometry::Shape3;
 use crate::output::UNFINISHED;
 use crate::preprocess::ModelInput;
+use crate::storage::{self, Local};
 use crate::{Error, Result};
 
 /// How [`prepare`] is carried out.
@@ -86,14 +87,12 @@ pub fn prepare(
         .map(|(_, item)| item)
         .collect();
     let is_open = |item: &&Item<'_>| !matches!(item.state(cache, &job.settings), State::Ready(..));
-    let open: Vec<&Item<'_>> = mine.par_iter().copied().filter(is_open).collect();
+    let open = || -> Vec<&Item<'_>> { mine.par_iter().copied().filter(is_open).collect() };
+    let open = look_at(cache, open);
     let outcome = work(&open, cache, job, progress)?;
 
-    let states: Vec<State> = plan
-        .items
-        .par_iter()
-        .map(|item| item.state(cache, &job.settings))
-        .collect();
+    let state = |item: &Item<'_>| item.state(cache, &job.settings);
+    let states: Vec<State> = look_at(cache, || plan.items.par_iter().map(state).collect());
     let left = states.iter().filter(|state| matches!(state, State::Open));
     let left = left.count();
     if left == 0 {
@@ -106,6 +105,22 @@ pub fn prepare(
         quarantined: outcome.quarantined,
         left,
     })
+}
+
+/// Lets `look` look at many volumes of a cache at once. A bucket's answers are waited for and not computed: there are many
+/// more of them at once than cores.
+fn look_at<T: Send>(cache: &Path, look: impl FnOnce() -> T + Send) -> T {
+    const REQUESTS: usize = 32;
+    if !storage::is_address(cache) {
+        return look();
+    }
+    match rayon::ThreadPoolBuilder::new()
+        .num_threads(REQUESTS)
+        .build()
+    {
+        Ok(pool) => pool.install(look),
+        Err(_) => look(),
+    }
 }
 
 /// Refuses what half floats or the format have no place for.
@@ -135,9 +150,9 @@ fn check(settings: &Settings) -> Result<()> {
 fn begin(cache: &Path, wanted: &Settings) -> Result<()> {
     for folder in [VOLUMES, quarantine::FOLDER] {
         let path = cache.join(folder);
-        fs::create_dir_all(&path).map_err(|source| Error::Write { path, source })?;
+        storage::create_folders(&path).map_err(|source| Error::Write { path, source })?;
     }
-    if cache.join(METADATA).is_file() {
+    if tables::is_file(&cache.join(METADATA))? {
         return same_settings(cache, &settings(cache)?, wanted);
     }
     let root = Root {
@@ -217,7 +232,15 @@ fn make(
     writer: &mut Writer,
 ) -> Result<Option<Quarantined>> {
     let name = &item.sample.name;
-    let quarantined = match Quarantined::unless(name, || read(item, settings)) {
+    let scan = storage::fetch(&item.sample.path);
+    let read = || match &scan {
+        Ok(scan) => read(scan, item, settings),
+        Err(source) => Err(Error::Read {
+            path: item.sample.path.clone(),
+            source: std::io::Error::new(source.kind(), source.to_string()),
+        }),
+    };
+    let mut quarantined = match Quarantined::unless(name, read) {
         Ok((source, input)) => {
             let record = Record::new(name, source, settings, item.metadata(settings), &input);
             let place = item.place(cache);
@@ -235,12 +258,15 @@ fn make(
         }
         Err(quarantined) => quarantined,
     };
+    if let Ok(scan) = &scan {
+        quarantined.message = scan.name_original(&quarantined.message);
+    }
     quarantined.write(cache, &item.key)?;
     Ok(Some(quarantined))
 }
 
-fn read(item: &Item<'_>, settings: &Settings) -> Result<(Source, ModelInput)> {
-    let path = &item.sample.path;
+fn read(scan: &Local, item: &Item<'_>, settings: &Settings) -> Result<(Source, ModelInput)> {
+    let path = scan.path();
     let source = Source::read(path)?;
     let metadata = item.metadata(settings);
     let input = settings
@@ -251,21 +277,25 @@ fn read(item: &Item<'_>, settings: &Settings) -> Result<(Source, ModelInput)> {
 
 /// Removes what killed processes left, and records of volumes that were made after all.
 fn clean(cache: &Path, plan: &Plan<'_>, states: &[State]) -> Result<()> {
-    for folder in [VOLUMES, quarantine::FOLDER] {
-        let folder = cache.join(folder);
-        let entries = fs::read_dir(&folder).map_err(|source| Error::Read {
-            path: folder.clone(),
-            source,
-        })?;
-        for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
-            if path.to_string_lossy().ends_with(UNFINISHED) {
+    let names_in = |folder: &str| {
+        let path = cache.join(folder);
+        storage::names_in(&path).map_err(|source| Error::Read { path, source })
+    };
+    // In a bucket, nothing unfinished is seen.
+    if !storage::is_address(cache) {
+        for folder in [VOLUMES, quarantine::FOLDER] {
+            let unfinished = |name: &String| name.ends_with(UNFINISHED);
+            for name in names_in(folder)?.into_iter().filter(unfinished) {
+                let path = cache.join(folder).join(name);
                 // Another process may be cleaning too; what stays does no harm.
                 let _ = fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path));
             }
         }
     }
+    let records = names_in(quarantine::FOLDER)?;
     for (item, state) in plan.items.iter().zip(states) {
-        if matches!(state, State::Ready(..)) {
+        if matches!(state, State::Ready(..)) && records.contains(&quarantine::file_name(&item.key))
+        {
             quarantine::release(cache, &item.key)?;
         }
     }

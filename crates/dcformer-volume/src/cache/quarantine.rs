@@ -1,15 +1,12 @@
 //! Volumes that could not be prepared, each with its reason.
 
-use std::fs;
-use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::zarr::{read_json, to_json};
-use crate::output::write_replacing;
-use crate::{Error, Result};
+use crate::{Error, Result, storage};
 
 /// Folder of the records.
 pub(super) const FOLDER: &str = "quarantine";
@@ -68,24 +65,23 @@ impl Quarantined {
 
     pub(super) fn write(&self, cache: &Path, key: &str) -> Result<()> {
         let path = place(cache, key);
-        write_replacing(&path, |mut file| file.write_all(&to_json(self)))
-            .map_err(|source| Error::Write { path, source })
+        storage::write(&path, &to_json(self)).map_err(|source| Error::Write { path, source })
     }
 }
 
 /// Forgets that a volume could not be prepared.
 pub(super) fn release(cache: &Path, key: &str) -> Result<()> {
     let path = place(cache, key);
-    match fs::remove_file(&path) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::Write { path, source })
-        }
-        _ => Ok(()),
-    }
+    storage::remove(&path).map_err(|source| Error::Write { path, source })
 }
 
 fn place(cache: &Path, key: &str) -> PathBuf {
-    cache.join(FOLDER).join(format!("{key}.json"))
+    cache.join(FOLDER).join(file_name(key))
+}
+
+/// Name of a volume's record.
+pub(super) fn file_name(key: &str) -> String {
+    format!("{key}.json")
 }
 
 /// An error and what caused it.

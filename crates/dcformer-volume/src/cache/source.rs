@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Result, dicom, nifti};
+use crate::{Error, Result, dicom, nifti, storage};
 
 /// Bytes read at a time.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -61,6 +61,12 @@ impl Source {
 
 /// Length of a scan's files together, as [`Source::bytes`]; quick, since nothing is read.
 pub(super) fn bytes_of(scan: &Path) -> Result<u64> {
+    if storage::is_address(scan) {
+        return storage::length_of_objects(scan).map_err(|source| Error::Read {
+            path: scan.into(),
+            source,
+        });
+    }
     files_of(scan)?.iter().try_fold(0, |sum, file| {
         let metadata = fs::metadata(file).map_err(|source| Error::Read {
             path: file.into(),

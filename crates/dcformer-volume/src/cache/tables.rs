@@ -1,16 +1,14 @@
 //! The tables of a cache: `manifest.csv`, a row for each volume, and `quarantine.csv`, a row for each that has none.
 
-use std::fs;
-use std::io::Write;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::plan::{Item, Plan, State};
 use super::{Quarantined, VOLUMES, settings};
 use crate::ct_rate::Split;
 use crate::dataset::{DataSet, Problem, ProblemKind, Sample, ScanMetadata};
-use crate::output::write_replacing;
 use crate::table::Table;
-use crate::{Error, Result};
+use crate::{Error, Result, storage};
 
 const MANIFEST: &str = "manifest.csv";
 const QUARANTINE: &str = "quarantine.csv";
@@ -108,11 +106,13 @@ fn cell(item: &Item<'_>, label: &str) -> &'static str {
 /// Writes a file that every process would write alike. Where it is there already, it stays: its readers, and others that
 /// are writing it at this moment, notice nothing.
 pub(super) fn write_shared(path: &Path, bytes: &[u8]) -> Result<()> {
-    let is_there = || fs::read(path).is_ok_and(|found| found == bytes);
+    // One byte more would be seen.
+    let most = bytes.len() as u64 + 1;
+    let is_there = || storage::read(path, most).is_ok_and(|found| found == bytes);
     if is_there() {
         return Ok(());
     }
-    match write_replacing(path, |mut file| file.write_all(bytes)) {
+    match storage::write(path, bytes) {
         Err(source) if !is_there() => Err(Error::Write {
             path: path.into(),
             source,
@@ -129,7 +129,7 @@ pub(super) fn write_shared(path: &Path, bytes: &[u8]) -> Result<()> {
 pub fn read(cache: &Path, splits: &[Option<Split>]) -> Result<DataSet> {
     settings(cache)?;
     let manifest = cache.join(MANIFEST);
-    if !manifest.is_file() {
+    if !is_file(&manifest)? {
         return Err(Error::CacheUnfinished { path: cache.into() });
     }
     let table = Table::open(&manifest)?;
@@ -146,6 +146,7 @@ pub fn read(cache: &Path, splits: &[Option<Split>]) -> Result<DataSet> {
         label_names,
         ..DataSet::default()
     };
+    let volumes = Volumes::of(cache)?;
     let is_wanted = |text: &str| {
         let mut names = splits.iter().map(|split| split.map_or("", Split::name));
         names.any(|name| name == text)
@@ -155,7 +156,7 @@ pub fn read(cache: &Path, splits: &[Option<Split>]) -> Result<DataSet> {
             return Ok(());
         }
         let path = cache.join(row.name(volume)?);
-        if !path.is_dir() {
+        if !volumes.contains(&path) {
             data.problems.push(Problem {
                 kind: ProblemKind::FileMissing,
                 name: row.name(name)?.to_owned(),
@@ -176,20 +177,66 @@ pub fn read(cache: &Path, splits: &[Option<Split>]) -> Result<DataSet> {
         });
         Ok(())
     })?;
-    let quarantine = cache.join(QUARANTINE);
-    if quarantine.is_file() {
-        let table = Table::open(&quarantine)?;
-        let (name, split_column) = (table.column("name")?, table.column("split")?);
-        table.for_each(|row| {
-            if is_wanted(row.text(split_column)) {
-                data.problems.push(Problem {
-                    kind: ProblemKind::Quarantined,
-                    name: row.name(name)?.to_owned(),
-                });
-            }
-            Ok(())
-        })?;
-    }
+    add_quarantined(cache, &is_wanted, &mut data.problems)?;
     data.problems.sort();
     Ok(data)
+}
+
+/// Adds the rows of `quarantine.csv` whose split is wanted.
+fn add_quarantined(
+    cache: &Path,
+    is_wanted: &dyn Fn(&str) -> bool,
+    problems: &mut Vec<Problem>,
+) -> Result<()> {
+    let quarantine = cache.join(QUARANTINE);
+    if !is_file(&quarantine)? {
+        return Ok(());
+    }
+    let table = Table::open(&quarantine)?;
+    let (name, split) = (table.column("name")?, table.column("split")?);
+    table.for_each(|row| {
+        if is_wanted(row.text(split)) {
+            problems.push(Problem {
+                kind: ProblemKind::Quarantined,
+                name: row.name(name)?.to_owned(),
+            });
+        }
+        Ok(())
+    })
+}
+
+/// Which volumes there are. A look at a folder is quick; a bucket is asked for all names at once, which are kept.
+enum Volumes {
+    InFolder,
+    InBucket(BTreeSet<String>),
+}
+
+impl Volumes {
+    fn of(cache: &Path) -> Result<Self> {
+        let path = cache.join(VOLUMES);
+        if !storage::is_address(&path) {
+            return Ok(Self::InFolder);
+        }
+        let names = storage::names_in(&path);
+        let names = names.map_err(|source| Error::Read { path, source })?;
+        Ok(Self::InBucket(names))
+    }
+
+    fn contains(&self, volume: &Path) -> bool {
+        match self {
+            Self::InFolder => volume.is_dir(),
+            Self::InBucket(names) => {
+                let name = volume.file_name().and_then(|name| name.to_str());
+                name.is_some_and(|name| names.contains(name))
+            }
+        }
+    }
+}
+
+/// Whether a cache has this file.
+pub(super) fn is_file(path: &Path) -> Result<bool> {
+    storage::is_file(path).map_err(|source| Error::Read {
+        path: path.into(),
+        source,
+    })
 }

@@ -1,7 +1,7 @@
 //! A volume of a cache: an array of half floats in a folder of its own, written and read.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, ErrorKind, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -18,9 +18,9 @@ use super::{FORMAT, Settings};
 use crate::dataset::ScanMetadata;
 use crate::geometry::Shape3;
 use crate::intensity::RescaleDecision;
-use crate::output::create_folder;
 use crate::preprocess::{MAX_VOXELS, ModelInput, Note, Preprocess};
 use crate::scan::ScanOptions;
+use crate::storage::{self, Reader};
 use crate::{Error, Result};
 
 /// How a volume came about.
@@ -73,6 +73,9 @@ struct Attributes<R> {
     dcformer: R,
 }
 
+/// Ending of a volume's folder.
+pub(super) const EXTENSION: &str = "zarr";
+
 /// Length of the two numbers that say where a chunk lies.
 const ENTRY_BYTES: usize = 16;
 
@@ -102,7 +105,7 @@ impl Writer {
     ) -> io::Result<()> {
         let fill_value = record.preprocess.pad_value;
         let metadata = Array::new(input.shape, fill_value, Attributes { dcformer: record });
-        create_folder(folder, |folder| {
+        storage::create_folder(folder, METADATA, |folder| {
             self.write_shard(&folder.join(SHARD), input)?;
             fs::write(folder.join(METADATA), to_json(&metadata))
         })
@@ -220,17 +223,13 @@ impl PreparedVolume {
     /// Where the chunks of the shard lie.
     fn read_index(&self) -> Result<Vec<Range<u64>>> {
         let read = || -> io::Result<Vec<Range<u64>>> {
-            let mut file = File::open(&self.path)?;
-            let length = file.metadata()?.len();
-            let bytes = self.index_bytes();
-            let Some(end) = length.checked_sub(bytes as u64) else {
+            let bytes = self.index_bytes() as u64;
+            let (index, length) = Reader::open(&self.path)?.end(bytes)?;
+            let Some(end) = length.checked_sub(bytes) else {
                 return Err(invalid(format!(
                     "it holds {length} bytes, not even a list of chunks"
                 )));
             };
-            let mut index = vec![0; bytes];
-            file.seek(SeekFrom::Start(end))?;
-            file.read_exact(&mut index)?;
             self.chunks(&index, end).map_err(invalid)
         };
         read().map_err(|source| self.error(source))
@@ -321,7 +320,7 @@ impl PreparedVolume {
 
 /// Reads chunks of a shard, one after the other, through buffers that stay in the processor's cache.
 struct ChunkReader {
-    file: File,
+    file: Reader,
     bytes: Vec<u8>,
     decoder: Decoder,
 }
@@ -329,19 +328,14 @@ struct ChunkReader {
 impl ChunkReader {
     fn new(path: &Path) -> io::Result<Self> {
         Ok(Self {
-            file: File::open(path)?,
+            file: Reader::open(path)?,
             bytes: Vec::new(),
             decoder: Decoder::new()?,
         })
     }
 
     fn read(&mut self, chunk: Range<u64>, values: &mut [f16]) -> io::Result<()> {
-        self.bytes.clear();
-        self.file.seek(SeekFrom::Start(chunk.start))?;
-        let length = chunk.end - chunk.start;
-        Read::by_ref(&mut self.file)
-            .take(length)
-            .read_to_end(&mut self.bytes)?;
+        self.file.read(chunk.clone(), &mut self.bytes)?;
         let wrong = |found| invalid(format!("the chunk at byte {}: {found}", chunk.start));
         let frame = checked(&self.bytes).ok_or_else(|| wrong("its checksum is wrong".into()))?;
         self.decoder.decode(frame, values).map_err(wrong)
@@ -352,7 +346,10 @@ fn invalid(found: String) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, found)
 }
 
-/// Whether a folder is a volume of a cache, or meant to be one.
+/// Whether a folder is a volume of a cache, or meant to be one; at an address its name says so.
 pub(crate) fn is_volume(folder: &Path) -> bool {
+    if storage::is_address(folder) {
+        return folder.extension().is_some_and(|kind| kind == EXTENSION);
+    }
     folder.join(METADATA).is_file()
 }

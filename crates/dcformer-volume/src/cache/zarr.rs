@@ -3,8 +3,6 @@
 //! (Zarr core specification 3.0; codecs `sharding_indexed`, `bytes`, `blosc`, `crc32c`.) Reading asks for exactly what
 //! is written here: a cache is ours, and other arrays are no input of a network.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
@@ -12,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::blosc;
 use crate::geometry::Shape3;
-use crate::{Error, Result};
+use crate::{Error, Result, storage};
 
 /// Name of the file that describes an array or a group.
 pub(super) const METADATA: &str = "zarr.json";
@@ -200,14 +198,7 @@ pub(super) fn to_json(metadata: &impl Serialize) -> Vec<u8> {
 /// # Errors
 /// If there is none, or something else.
 pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let read = || -> std::io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        File::open(path)?
-            .take(MOST_METADATA_BYTES)
-            .read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    let bytes = read().map_err(|source| Error::Read {
+    let bytes = storage::read(path, MOST_METADATA_BYTES).map_err(|source| Error::Read {
         path: path.into(),
         source,
     })?;

@@ -20,6 +20,8 @@ use sha2::{Digest, Sha256};
 
 use crate::allocation::largest_allocation;
 
+#[cfg(feature = "s3")]
+mod bucket;
 mod hostile;
 
 fn settings() -> Settings {

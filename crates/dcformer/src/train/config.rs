@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use dcformer_volume::preprocess::{OrientationPolicy, Preprocess};
+use dcformer_volume::storage;
 use serde::{Deserialize, Serialize};
 
 use super::finetune::FinetuneConfig;
@@ -91,7 +92,7 @@ impl RunConfig {
     }
 
     fn resolve_paths(&mut self, folder: &Path) {
-        let resolve = |path: &mut PathBuf| *path = folder.join(&*path);
+        let resolve = |path: &mut PathBuf| *path = storage::resolve(folder, path);
         match &mut self.data {
             DataConfig::CtRate { root, exclude } => {
                 resolve(root);

@@ -14,7 +14,7 @@ use dcformer::compare::{
 };
 use dcformer::detect::LabelledScans;
 use dcformer::evaluate::Bootstrap;
-use dcformer::models::ImageEncoderConfig;
+use dcformer::models::{ImageEncoderConfig, Temperature};
 use dcformer::report::TrainingCurve;
 use dcformer::train::RunConfig;
 use dcformer_volume::geometry::Shape3;
@@ -246,6 +246,11 @@ impl Compare {
             depth: 8.6,
             height: 4.3,
             width: 4.8,
+        };
+        // The authors' scale to begin with: from the demonstration's larger one, networks without batch norm (ViT, PoolFormer)
+        // give all scans one latent within five steps.
+        config.model.temperature = Temperature::Learnable {
+            initial_log_scale: 1.0,
         };
         // The demonstration's millimetres.
         config.train.shift_voxels = [2, 3, 3];
