@@ -1,40 +1,14 @@
 //! A model that learns labels, and what it says afterwards.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
 
 use serde_json::Value;
 
-use super::training::{metrics, write_config};
-use super::{Ran, arguments, run, succeed, tensor, text};
-
-/// Phantoms and a model that was trained on their reports, for a moment.
-struct Trained {
-    folder: tempfile::TempDir,
-    phantoms: PathBuf,
-    model: PathBuf,
-}
+use super::trained::Trained;
+use super::training::{kill_at, metrics};
+use super::{Ran, arguments, run, tensor, text};
 
 impl Trained {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let [phantoms, config, out] =
-            ["phantoms", "run.toml", "run"].map(|name| folder.path().join(name));
-        succeed(["phantom", text(&phantoms), "--train", "40", "--valid", "12"]);
-        write_config(&config, &phantoms);
-        succeed(["train", text(&config), "--out", text(&out)]);
-        Self {
-            folder,
-            phantoms,
-            model: out.join("model"),
-        }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
     fn evaluate(&self, model: &Path, more: &[&str]) -> Value {
         let evaluate = arguments![
             "evaluate",
@@ -65,7 +39,7 @@ fn probe(model: &Path, latents: &Path, out: &Path, more: &[&str]) -> Ran {
 
 #[test]
 fn a_linear_probe_becomes_a_model_that_answers() {
-    let trained = Trained::new();
+    let trained = Trained::new(40);
     let [latents, probed, again] =
         ["latents.parquet", "probed", "again"].map(|name| trained.path(name));
     let embed = arguments![
@@ -186,7 +160,7 @@ fn a_linear_probe_becomes_a_model_that_answers() {
 
 #[test]
 fn what_cannot_be_learnt_from_is_said() {
-    let trained = Trained::new();
+    let trained = Trained::new(40);
     let [latents, out, other] = ["latents.parquet", "out", "other"].map(|name| trained.path(name));
     let embed = |split: &str, model: &Path| {
         let embed = arguments![
@@ -308,7 +282,7 @@ fn every_method_moves_its_part_of_the_model_and_stores_thresholds() {
     const IMAGE: &str = "to_visual_latent.weight";
     const TEXT: &str = "to_text_latent.weight";
     const HEAD: &str = "classifier.weight";
-    let trained = Trained::new();
+    let trained = Trained::new(40);
     let before = [IMAGE, TEXT].map(|name| weights(&trained.model, name));
     for (method, moves_image, moves_text) in [
         ("frozen", false, false),
@@ -362,29 +336,13 @@ fn every_method_moves_its_part_of_the_model_and_stores_thresholds() {
 
 #[test]
 fn a_killed_run_of_fine_tuning_ends_with_the_same_bits() {
-    let trained = Trained::new();
+    let trained = Trained::new(40);
     let [whole, killed] = ["whole", "killed"].map(|name| trained.path(name));
     run(run_arguments(&trained, "full", &whole, &["--threads", "1"])).succeeded();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_dcformer"))
-        .args(run_arguments(
-            &trained,
-            "full",
-            &killed,
-            &["--threads", "2"],
-        ))
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the program can be started");
-    let started = Instant::now();
-    while !killed.join("checkpoints/step-00000004").exists() {
-        assert!(
-            started.elapsed() < Duration::from_secs(120),
-            "no checkpoint appeared"
-        );
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    child.kill().expect("it can be killed");
-    child.wait().expect("it ends");
+    kill_at(
+        run_arguments(&trained, "full", &killed, &["--threads", "2"]),
+        &killed.join("checkpoints/step-00000004"),
+    );
     run(run_arguments(&trained, "full", &killed, &["--resume"])).succeeded();
     for name in ["model/model.safetensors", "model/config.json"] {
         let [whole, killed] =

@@ -34,6 +34,8 @@ mod scans;
 mod search;
 // Text encoders and models as hubs have them.
 mod text;
+// A model that several of them start from.
+mod trained;
 // Runs that are killed and resumed.
 mod training;
 

@@ -6,35 +6,10 @@ use dcformer::latents::{Entry, LatentFile, LatentWriter, Provenance};
 use dcformer_volume::preprocess::Preprocess;
 use serde_json::Value;
 
-use super::training::write_config;
+use super::trained::Trained;
 use super::{arguments, dcformer, run, small_model, succeed, tensor, text};
 
-/// Phantoms and a model that was trained on them, for a moment.
-struct Trained {
-    folder: tempfile::TempDir,
-    phantoms: PathBuf,
-    model: PathBuf,
-}
-
 impl Trained {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let [phantoms, config, out] =
-            ["phantoms", "run.toml", "run"].map(|name| folder.path().join(name));
-        succeed(["phantom", text(&phantoms), "--train", "8", "--valid", "12"]);
-        write_config(&config, &phantoms);
-        succeed(["train", text(&config), "--out", text(&out)]);
-        Self {
-            folder,
-            phantoms,
-            model: out.join("model"),
-        }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
     fn scan(&self, split: &str, patient: usize) -> PathBuf {
         let name = format!("{split}_{patient}");
         self.phantoms
@@ -72,7 +47,7 @@ fn entries(file: &LatentFile) -> Vec<Entry> {
 
 #[test]
 fn a_data_set_becomes_a_row_for_each_volume() {
-    let trained = Trained::new();
+    let trained = Trained::new(8);
     // Two scans that are none.
     std::fs::write(trained.scan("train", 3), "no scan").expect("it can be written");
     let scan = std::fs::read(trained.scan("valid", 2)).expect("a phantom");
@@ -154,7 +129,7 @@ fn a_data_set_becomes_a_row_for_each_volume() {
 
 #[test]
 fn a_cache_is_embedded_like_its_volumes() {
-    let trained = Trained::new();
+    let trained = Trained::new(8);
     let cache = trained.path("cache");
     succeed([
         "prepare",
@@ -215,7 +190,7 @@ fn studies(found: &Value) -> Vec<&str> {
 
 #[test]
 fn what_is_found_is_what_evaluation_counts() {
-    let trained = Trained::new();
+    let trained = Trained::new(8);
     let (out, ran) = trained.embed(
         &trained.phantoms,
         "valid.parquet",
@@ -333,7 +308,7 @@ fn what_is_found_is_what_evaluation_counts() {
 
 #[test]
 fn searching_says_the_same_on_any_number_of_threads_and_in_words() {
-    let trained = Trained::new();
+    let trained = Trained::new(8);
     let (out, ran) = trained.embed(&trained.phantoms, "latents.parquet", &[]);
     ran.succeeded();
     let query = [

@@ -1,5 +1,6 @@
 //! A run that is killed and resumed ends like one that never was.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -105,6 +106,26 @@ fn weights(run: &Path) -> Vec<u8> {
     std::fs::read(run.join("model/model.safetensors")).expect("a trained model")
 }
 
+/// Starts a run and kills it as soon as it has a checkpoint.
+#[track_caller]
+pub(super) fn kill_at<I: AsRef<OsStr>>(arguments: impl IntoIterator<Item = I>, checkpoint: &Path) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_dcformer"))
+        .args(arguments)
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program can be started");
+    let started = Instant::now();
+    while !checkpoint.exists() {
+        assert!(
+            started.elapsed() < Duration::from_secs(120),
+            "no checkpoint appeared"
+        );
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().expect("it can be killed");
+    child.wait().expect("it ends");
+}
+
 /// A run that is killed and resumed leaves the same files as one that is not, which is given.
 #[track_caller]
 fn assert_killed_is_whole(config: &Path) -> PathBuf {
@@ -118,8 +139,8 @@ fn assert_killed_is_whole(config: &Path) -> PathBuf {
         "1",
     ]);
 
-    let mut child = Command::new(env!("CARGO_BIN_EXE_dcformer"))
-        .args([
+    kill_at(
+        [
             "train",
             text(config),
             "--out",
@@ -129,21 +150,9 @@ fn assert_killed_is_whole(config: &Path) -> PathBuf {
             // Room for the hidden activations of some layers.
             "--activation-memory",
             "0.001",
-        ])
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the program can be started");
-    let started = Instant::now();
-    while !killed.join("checkpoints/step-00000002").exists() {
-        assert!(
-            started.elapsed() < Duration::from_secs(120),
-            "no checkpoint appeared"
-        );
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    child.kill().expect("it can be killed");
-    child.wait().expect("it ends");
-
+        ],
+        &killed.join("checkpoints/step-00000002"),
+    );
     let again = dcformer(["train", text(config), "--out", text(&killed)]);
     assert_eq!(
         again.status.code(),
