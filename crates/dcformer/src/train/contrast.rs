@@ -25,6 +25,7 @@ use burn::tensor::{Device, Tensor};
 use super::config::{BatchNormStatistics, TrainConfig};
 use super::exchange::gather_rows;
 use super::optimizer::{ParameterGradients, backward};
+use super::stream;
 use crate::error::Result;
 use crate::models::bert::indices;
 use crate::models::{Clip, Statistics, TextBatch};
@@ -138,7 +139,7 @@ impl Contrast {
         gradients: &mut ParameterGradients,
     ) -> Result<f64> {
         let volumes = (batch.volumes)(0..batch.pairs)?;
-        volumes.device().seed(batch.dropout_seed);
+        stream::start(&volumes.device(), batch.dropout_seed);
         let images = clip.encode_image_with(volumes, self.moving())?;
         let texts = clip.encode_text(batch.texts)?;
         let loss = loss_over(clip, images, texts, batch.workers)?;
@@ -261,7 +262,8 @@ fn encode_texts(
 
 /// Makes dropout draw the same numbers whenever it comes to this part.
 fn start_dropout(device: &Device, batch: &PairBatch<'_>, what: &str, part: usize) {
-    device.seed(Random::new(batch.dropout_seed, what, part as u64).bits());
+    let seed = Random::new(batch.dropout_seed, what, part as u64).bits();
+    stream::start(device, seed);
 }
 
 /// The texts of a batch without repetitions, in parts.

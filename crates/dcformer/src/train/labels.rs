@@ -24,6 +24,7 @@ use super::data::Pairs;
 use super::finetune::{FinetuneConfig, Method};
 use super::optimizer::{ParameterGradients, backward};
 use super::plan::Validation;
+use super::stream;
 use crate::checkpoint::Model;
 use crate::detect::{Detector, LabelledScans, PromptLatents};
 use crate::error::{Error, Result};
@@ -279,7 +280,7 @@ impl LabelObjective {
         for (index, part) in self.parts.parts(batch.labels.shape[0]).enumerate() {
             let volumes = (batch.volumes)(part.clone())?;
             let seed = Random::new(batch.dropout_seed, "labels of a part", index as u64).bits();
-            volumes.device().seed(seed);
+            stream::start(&volumes.device(), seed);
             let logits = self.logits(clip, volumes, statistics)?;
             let loss = batch.labels.loss(logits, part);
             sum += f64::from(loss.clone().into_scalar::<f32>());

@@ -34,6 +34,7 @@ mod pace;
 mod plan;
 mod run;
 mod start;
+mod stream;
 
 /// Part of [`TrainConfig`].
 pub use crate::text::ReportText;

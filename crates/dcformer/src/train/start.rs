@@ -9,6 +9,7 @@ use super::data::Pairs;
 use super::labels;
 use super::optimizer::AdamW;
 use super::run::RunOptions;
+use super::stream;
 use crate::checkpoint::{Model, ModelConfig, OwnHead, load_bert};
 use crate::error::{Error, Result};
 use crate::models::BertConfig;
@@ -45,12 +46,8 @@ pub(super) fn start(
         Ok((true, resumed))
     };
     if !options.workers.is_first() {
-        let place = fresh();
-        options.workers.wait_for_all()?;
-        return place;
+        return fresh();
     }
-    // The framework draws from one stream a process, which workers that are threads share: this one draws alone.
-    options.workers.wait_for_all()?;
     if options.resume {
         let resumed = checkpoints.resume(config, pairs.fingerprint(), &options.device)?;
         return resumed.map_or_else(fresh, |resumed| Ok((false, resumed)));
@@ -65,7 +62,8 @@ pub(super) fn start(
 
 /// A model with fresh weights that depend on the seed alone, or the one the run starts from.
 fn fresh_model(config: &RunConfig, pairs: &Pairs, device: &Device) -> Result<Model> {
-    device.seed(Random::new(config.seed, "fresh weights", 0).bits());
+    let seed = Random::new(config.seed, "fresh weights", 0).bits();
+    let _held = stream::hold(device, seed);
     let device = device.clone().autodiff();
     if let Some(start) = &config.model.start {
         let mut model = Model::load(start, &device)?;

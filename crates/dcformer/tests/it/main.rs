@@ -101,14 +101,3 @@ pub(crate) fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 pub(crate) fn largest(values: &[f32]) -> f32 {
     values.iter().fold(0.0, |most, value| value.abs().max(most))
 }
-
-/// Held by a test that trains: fresh weights and dropout come from one stream a process, which two runs at a time would take
-/// from each other.
-static TRAINING: std::sync::Mutex<()> = std::sync::Mutex::new(());
-
-/// Waits until no other test trains.
-fn alone() -> std::sync::MutexGuard<'static, ()> {
-    TRAINING
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
-}

@@ -145,7 +145,6 @@ fn evaluate(config: &RunConfig, run: &Path, held_out: &DataSet) -> Evaluation {
 
 #[test]
 fn reports_teach_and_shuffled_reports_do_not() {
-    let _alone = super::alone();
     let folder = tempfile::tempdir().unwrap();
     let phantoms = folder.path().join("phantoms");
     let set = DataSetConfig {

@@ -120,7 +120,6 @@ fn weights(folder: &Path) -> Vec<u8> {
 
 #[test]
 fn workers_see_the_pairs_of_one_and_lose_as_much() {
-    let _alone = super::alone();
     let folder = tempfile::tempdir().unwrap();
     // No batch norms, which would see the volumes of one worker.
     let mut config = small(folder.path(), ("convnext", "naive"));
@@ -177,7 +176,6 @@ impl Communicator for Mortal {
 
 #[test]
 fn a_worker_that_dies_loses_nothing_since_the_last_checkpoint() {
-    let _alone = super::alone();
     let folder = tempfile::tempdir().unwrap();
     // With batch norms, whose running statistics are part of what all must have.
     let config = small(folder.path(), ("dcformer", "nano"));
@@ -207,7 +205,6 @@ fn a_worker_that_dies_loses_nothing_since_the_last_checkpoint() {
 
 #[test]
 fn another_number_of_workers_goes_on() {
-    let _alone = super::alone();
     let folder = tempfile::tempdir().unwrap();
     let config = small(folder.path(), ("convnext", "naive"));
     let [one, changed] = ["one", "changed"].map(|name| folder.path().join(name));
@@ -226,7 +223,6 @@ fn another_number_of_workers_goes_on() {
 
 #[test]
 fn more_workers_than_pairs_are_refused() {
-    let _alone = super::alone();
     let folder = tempfile::tempdir().unwrap();
     let mut config = small(folder.path(), ("convnext", "naive"));
     let ends = run(
@@ -248,7 +244,6 @@ fn more_workers_than_pairs_are_refused() {
 
 #[test]
 fn fine_tuning_is_not_shared() {
-    let _alone = super::alone();
     let folder = tempfile::tempdir().unwrap();
     let mut config = config(folder.path().join("train.csv"));
     config.model.start = Some(folder.path().join("model"));
