@@ -1,13 +1,15 @@
 """dcformer's other encoders against PyTorch: ConvNeXt, PoolFormer, InceptionNeXt, ViT, TransUNet and CT-ViT, at the sizes of
-the paper's table, on a volume of 256 x 256 x 128.
+the paper's table, on a volume of 256 x 256 x 128: a forward pass, or a training step.
 
     pip install -r benches/peers/requirements.txt
     cargo build --release
     python benches/peers/other_encoders.py target/release/dcformer
+    python benches/peers/other_encoders.py target/release/dcformer --train
 
 The same weights on the same volume; a peer whose features differ from ours by more than 1e-3 of the largest value stops the
-run. Then all take turns, as in `encoders.py`. The table in BENCHMARKS.md is rewritten in place; `--only` chooses networks, as
-`convnext` or `convnext:nano`, and the rows of the others stay as they were, with the commit that they were measured at.
+run; that a training step's gradients are equal, the golden tests hold. Then all take turns, as in `encoders.py`. The table
+in BENCHMARKS.md is rewritten in place; `--only` chooses networks, as `convnext` or `convnext:nano`, and the rows of the
+others stay as they were, with the commit that they were measured at.
 """
 
 import argparse
@@ -43,7 +45,7 @@ ENCODERS = [
     *(("transunet", size) for size in ("naive", "tiny")),
     ("ctvit", "paper"),
 ]
-SECTION = "other-encoders"
+SECTIONS = {"forward": "other-encoders", "train": "other-encoders-training"}
 HEAD = ["| encoder | peer | seconds | of dcformer's | peak MB | commit |", "|---|---|---|---|---|---|"]
 
 
@@ -53,8 +55,8 @@ def write_weights(network, variant, path):
     networks_torch.write_weights(network, variant, path)
 
 
-def compare(program, network, variant, names, runs, folder):
-    """Medians of seconds and megabytes by peer."""
+def compare_forward(program, network, variant, names, runs, folder):
+    """Medians of seconds and megabytes by peer, of a forward pass."""
     volume, weights = folder / "volume.npy", folder / f"{network}.safetensors"
     values = random_volume(1, SHAPE, volume)
     in_another_process(write_weights, network, variant, weights)
@@ -70,17 +72,28 @@ def compare(program, network, variant, names, runs, folder):
     return take_turns(peers, runs)
 
 
+def compare_training(program, network, variant, names, runs, folder):
+    """As `compare_forward`, of a training step on one volume: forward, backward, AdamW."""
+    volume, shape = folder / "volume.npy", ",".join(map(str, SHAPE))
+    random_volume(1, SHAPE, volume)
+    options = {"network": network, "variant": variant, "volume": volume}
+    peers = {name: Peer("train", name, options) for name in names}
+    arguments = ["train-step", "--model-name", network, "--variant", variant, "--shape", shape]
+    peers["ours"] = Ours(program, arguments, runs=3)
+    return take_turns(peers, runs)
+
+
 def rows(encoder, peers):
     ours = peers["ours"][0]
     for name, result in peers.items():
         yield table_row(" ".join(encoder), name, result, ours, commit())
 
 
-def merged(found):
-    """The rows of all encoders, those that were not measured as they stand in the page."""
+def merged(name, found):
+    """The rows of all encoders, those that were not measured as they stand in the page's section."""
     for encoder in ENCODERS:
         start = f"| {' '.join(encoder)} |"
-        yield from found.get(encoder) or [line for line in section(SECTION) if line.startswith(start)]
+        yield from found.get(encoder) or [line for line in section(name) if line.startswith(start)]
 
 
 def chosen(only):
@@ -97,11 +110,13 @@ def chosen(only):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("program", help="the built program")
+    parser.add_argument("--train", action="store_true", help="a training step instead of a forward pass")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="PyTorch eager and channels-last only, and nothing is written")
     parser.add_argument("--only", type=chosen, default=ENCODERS, help="networks, as convnext,vit:naive")
     arguments = parser.parse_args()
     names = ["eager", "channels-last"] if arguments.quick else ["eager", "channels-last", "compile"]
+    compare, name = (compare_training, SECTIONS["train"]) if arguments.train else (compare_forward, SECTIONS["forward"])
     program, found = str(Path(arguments.program).resolve()), {}
     for encoder in arguments.only:
         with tempfile.TemporaryDirectory() as folder:
@@ -110,7 +125,7 @@ def main():
         print("\n".join(found[encoder]), file=sys.stderr, flush=True)
     note = f"Medians of {arguments.runs} alternating runs. {machine()}"
     if not arguments.quick:
-        replace_section(SECTION, [*HEAD, *merged(found), "", note])
+        replace_section(name, [*HEAD, *merged(name, found), "", note])
 
 
 if __name__ == "__main__":

@@ -6,20 +6,20 @@ use std::ops::Range;
 /// A borrowed slice of which threads write parts while others read or write other parts, where a division made in advance
 /// would not do: what is read at one time is written at another.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct SharedSlice<'a> {
-    start: *mut f32,
+pub(crate) struct SharedSlice<'a, T = f32> {
+    start: *mut T,
     len: usize,
-    borrowed: PhantomData<&'a mut [f32]>,
+    borrowed: PhantomData<&'a mut [T]>,
 }
 
 // SAFETY: it gives access to values that its creator borrowed exclusively, and values may be sent and shared; that parts do
 // not overlap is what its methods ask of their callers.
-unsafe impl Send for SharedSlice<'_> {}
+unsafe impl<T: Send> Send for SharedSlice<'_, T> {}
 // SAFETY: as above.
-unsafe impl Sync for SharedSlice<'_> {}
+unsafe impl<T: Send + Sync> Sync for SharedSlice<'_, T> {}
 
-impl<'a> SharedSlice<'a> {
-    pub(crate) fn new(values: &'a mut [f32]) -> Self {
+impl<'a, T> SharedSlice<'a, T> {
+    pub(crate) fn new(values: &'a mut [T]) -> Self {
         Self {
             start: values.as_mut_ptr(),
             len: values.len(),
@@ -27,11 +27,16 @@ impl<'a> SharedSlice<'a> {
         }
     }
 
+    /// Where the value at `index` lies, whether there is one or not.
+    pub(crate) fn address(self, index: usize) -> *const T {
+        self.start.wrapping_add(index)
+    }
+
     /// All values.
     ///
     /// # Safety
     /// While the result is used, nobody writes any of them, and what was written before happened before.
-    pub(crate) unsafe fn all(self) -> &'a [f32] {
+    pub(crate) unsafe fn all(self) -> &'a [T] {
         // SAFETY: the pointer and the length are those of a slice that is borrowed for `'a`; see above.
         unsafe { std::slice::from_raw_parts(self.start, self.len) }
     }
@@ -43,7 +48,7 @@ impl<'a> SharedSlice<'a> {
     ///
     /// # Panics
     /// If they are not inside.
-    pub(crate) unsafe fn part(self, range: Range<usize>) -> &'a mut [f32] {
+    pub(crate) unsafe fn part(self, range: Range<usize>) -> &'a mut [T] {
         assert!(range.start <= range.end && range.end <= self.len);
         // SAFETY: the part is inside a slice that is borrowed exclusively for `'a`; see above.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }

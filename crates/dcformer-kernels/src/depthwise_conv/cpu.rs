@@ -194,7 +194,7 @@ impl ConvolveTile<'_, '_> {
                         weights: taps_of_rows::<S>(weights, taps, window.taps[2]),
                         taps: window.taps[2],
                     };
-                    window_lines.add(simd, sums, strip.packing);
+                    window_lines.add(simd, sums, strip.packing, false);
                 }
             }
         }
@@ -241,29 +241,35 @@ pub(super) struct WindowLines<'a> {
 }
 
 impl WindowLines<'_> {
-    /// `sums[i] += Σ_line Σ_tap weights[line][tap] · lines[line][i + tap]`.
+    /// `sums[i] += Σ_line Σ_tap weights[line][tap] · lines[line][i + tap]`; to zero instead, if `fresh`.
     #[inline(always)]
-    pub(super) fn add<S: Simd>(self, simd: S, sums: &mut [f32], packing: Packing) {
+    pub(super) fn add<S: Simd>(self, simd: S, sums: &mut [f32], packing: Packing, fresh: bool) {
         let strides = [packing.stride(), packing.step()];
         match (self.taps, packing.is_whole()) {
-            (7, true) => self.add_at::<S, 7>(simd, sums, strides),
-            (3, true) => self.add_at::<S, 3>(simd, sums, strides),
-            _ => self.add_at::<S, 0>(simd, sums, strides),
+            (7, true) => self.add_at::<S, 7>(simd, sums, strides, fresh),
+            (3, true) => self.add_at::<S, 3>(simd, sums, strides, fresh),
+            _ => self.add_at::<S, 0>(simd, sums, strides, fresh),
         }
     }
 
     /// `TAPS`: those of ConvNeXt and of the small filters as a constant, so that the loop over them is unrolled and inputs
     /// are loaded once for all their taps, and with it strides of one vector; 0 for any number.
     #[inline(always)]
-    fn add_at<S: Simd, const TAPS: usize>(self, simd: S, sums: &mut [f32], strides: [usize; 2]) {
+    fn add_at<S: Simd, const TAPS: usize>(
+        self,
+        simd: S,
+        sums: &mut [f32],
+        strides: [usize; 2],
+        fresh: bool,
+    ) {
         let count = sums.len() / S::LANES;
         let mut first = 0;
         while first < count {
             first += match count - first {
-                8.. => self.outputs::<S, 8, TAPS>(simd, sums, first, strides),
-                4.. => self.outputs::<S, 4, TAPS>(simd, sums, first, strides),
-                2.. => self.outputs::<S, 2, TAPS>(simd, sums, first, strides),
-                _ => self.outputs::<S, 1, TAPS>(simd, sums, first, strides),
+                8.. => self.outputs::<S, 8, TAPS>(simd, sums, first, strides, fresh),
+                4.. => self.outputs::<S, 4, TAPS>(simd, sums, first, strides, fresh),
+                2.. => self.outputs::<S, 2, TAPS>(simd, sums, first, strides, fresh),
+                _ => self.outputs::<S, 1, TAPS>(simd, sums, first, strides, fresh),
             };
         }
     }
@@ -275,6 +281,7 @@ impl WindowLines<'_> {
         sums: &mut [f32],
         first: usize,
         [stride, step]: [usize; 2],
+        fresh: bool,
     ) -> usize {
         let (taps, [stride, step]) = match TAPS {
             0 => (self.taps, [stride, step]),
@@ -282,8 +289,10 @@ impl WindowLines<'_> {
         };
         let sums = &mut sums[first * S::LANES..][..N * S::LANES];
         let mut tile = [simd.splat(0.0); N];
-        for (tile, sums) in tile.iter_mut().zip(sums.chunks_exact(S::LANES)) {
-            *tile = simd.load(sums);
+        if !fresh {
+            for (tile, sums) in tile.iter_mut().zip(sums.chunks_exact(S::LANES)) {
+                *tile = simd.load(sums);
+            }
         }
         let len = (N - 1) * step + (taps - 1) * stride + S::LANES;
         for line in 0..self.lines.len() / self.line_len {

@@ -83,12 +83,6 @@ impl Packing {
         Self { channels, lanes }
     }
 
-    /// Channels of a voxel.
-    #[inline(always)]
-    pub(super) fn channels(self) -> usize {
-        self.channels
-    }
-
     /// Whether every lane of a vector is a channel of one voxel.
     #[inline(always)]
     pub(super) fn is_whole(self) -> bool {

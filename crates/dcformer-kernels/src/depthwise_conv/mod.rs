@@ -1,6 +1,7 @@
 //! Depthwise convolution: every channel through a small box of its own neighbours.
 
 pub(crate) mod backward;
+mod columns;
 pub(crate) mod cpu;
 pub(crate) mod lines;
 mod points;

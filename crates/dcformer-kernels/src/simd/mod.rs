@@ -38,6 +38,16 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// # Panics
     /// If there is less room.
     fn store(self, vector: Self::F32, to: &mut [f32]);
+    /// The first `LANES / 2` values of `low`, then as many of `high`.
+    ///
+    /// # Panics
+    /// If one of them has fewer.
+    fn load_halves(self, low: &[f32], high: &[f32]) -> Self::F32;
+    /// Writes the first half of the lanes to the front of `low`, the other to that of `high`.
+    ///
+    /// # Panics
+    /// If one of them has less room.
+    fn store_halves(self, vector: Self::F32, low: &mut [f32], high: &mut [f32]);
     /// Lane-wise sum.
     fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// Lane-wise difference.

@@ -63,6 +63,23 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    fn load_halves(self, low: &[f32], high: &[f32]) -> Self::F32 {
+        assert!(low.len() >= Self::LANES / 2 && high.len() >= Self::LANES / 2);
+        // SAFETY: NEON is part of the architecture; each has two values by the line above.
+        unsafe { vcombine_f32(vld1_f32(low.as_ptr()), vld1_f32(high.as_ptr())) }
+    }
+
+    #[inline(always)]
+    fn store_halves(self, vector: Self::F32, low: &mut [f32], high: &mut [f32]) {
+        assert!(low.len() >= Self::LANES / 2 && high.len() >= Self::LANES / 2);
+        // SAFETY: NEON is part of the architecture; each has room for two values by the line above.
+        unsafe {
+            vst1_f32(low.as_mut_ptr(), vget_low_f32(vector));
+            vst1_f32(high.as_mut_ptr(), vget_high_f32(vector));
+        }
+    }
+
+    #[inline(always)]
     fn exp2_integral(self, a: Self::F32) -> Self::F32 {
         // SAFETY: NEON is part of the architecture.
         unsafe {

@@ -40,6 +40,22 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn load_halves(self, low: &[f32], high: &[f32]) -> Self::F32 {
+        let mut lanes = [0.0; LANES];
+        let (first, second) = lanes.split_at_mut(LANES / 2);
+        first.copy_from_slice(&low[..LANES / 2]);
+        second.copy_from_slice(&high[..LANES / 2]);
+        lanes
+    }
+
+    #[inline(always)]
+    fn store_halves(self, vector: Self::F32, low: &mut [f32], high: &mut [f32]) {
+        let (first, second) = vector.split_at(LANES / 2);
+        low[..LANES / 2].copy_from_slice(first);
+        high[..LANES / 2].copy_from_slice(second);
+    }
+
+    #[inline(always)]
     fn add(self, a: Self::F32, b: Self::F32) -> Self::F32 {
         zip(a, b, |a, b| a + b)
     }

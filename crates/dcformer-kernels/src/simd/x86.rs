@@ -80,6 +80,20 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn load_halves(self, low: &[f32], high: &[f32]) -> Self::F32 {
+        assert!(low.len() >= Self::LANES / 2 && high.len() >= Self::LANES / 2);
+        // SAFETY: `detect` found AVX2 before it made `self`; each has four values by the line above.
+        unsafe { _mm256_loadu2_m128(high.as_ptr(), low.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn store_halves(self, vector: Self::F32, low: &mut [f32], high: &mut [f32]) {
+        assert!(low.len() >= Self::LANES / 2 && high.len() >= Self::LANES / 2);
+        // SAFETY: `detect` found AVX2 before it made `self`; each has room for four values by the line above.
+        unsafe { _mm256_storeu2_m128(high.as_mut_ptr(), low.as_mut_ptr(), vector) }
+    }
+
+    #[inline(always)]
     fn round(self, a: Self::F32) -> Self::F32 {
         // SAFETY: `detect` found AVX2 before it made `self`.
         unsafe { _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a) }
@@ -150,6 +164,26 @@ impl Simd for Avx512 {
         assert!(to.len() >= Self::LANES);
         // SAFETY: `detect` found AVX-512 before it made `self`; there is room for sixteen values by the line above.
         unsafe { _mm512_storeu_ps(to.as_mut_ptr(), vector) }
+    }
+
+    #[inline(always)]
+    fn load_halves(self, low: &[f32], high: &[f32]) -> Self::F32 {
+        assert!(low.len() >= Self::LANES / 2 && high.len() >= Self::LANES / 2);
+        // SAFETY: `detect` found AVX-512 before it made `self`; each has eight values by the line above.
+        unsafe {
+            let low = _mm512_castps256_ps512(_mm256_loadu_ps(low.as_ptr()));
+            _mm512_insertf32x8::<1>(low, _mm256_loadu_ps(high.as_ptr()))
+        }
+    }
+
+    #[inline(always)]
+    fn store_halves(self, vector: Self::F32, low: &mut [f32], high: &mut [f32]) {
+        assert!(low.len() >= Self::LANES / 2 && high.len() >= Self::LANES / 2);
+        // SAFETY: `detect` found AVX-512 before it made `self`; each has room for eight values by the line above.
+        unsafe {
+            _mm256_storeu_ps(low.as_mut_ptr(), _mm512_castps512_ps256(vector));
+            _mm256_storeu_ps(high.as_mut_ptr(), _mm512_extractf32x8_ps::<1>(vector));
+        }
     }
 
     #[inline(always)]

@@ -29,9 +29,11 @@ impl Problem {
         }
     }
 
-    const ALL: [Self; 10] = [
-        // ConvNeXt: full vectors, an overlapping last one, grids smaller than the window.
+    const ALL: [Self; 12] = [
+        // ConvNeXt: full vectors, half a vector, less than half of one, an overlapping last one, grids smaller than the window.
         Self::new([1, 9, 8, 37, 40], [7, 7, 7], [3, 3, 3]),
+        Self::new([1, 5, 19, 11, 21], [7, 7, 7], [3, 3, 3]),
+        Self::new([1, 2, 3, 9, 30], [3, 5, 7], [2, 0, 6]),
         Self::new([2, 3, 5, 4, 48], [7, 7, 7], [3, 3, 3]),
         Self::new([1, 1, 1, 1, 1], [7, 7, 7], [3, 3, 3]),
         // CT-ViT, which looks back along depth.
