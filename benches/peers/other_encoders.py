@@ -118,14 +118,14 @@ def main():
     names = ["eager", "channels-last"] if arguments.quick else ["eager", "channels-last", "compile"]
     compare, name = (compare_training, SECTIONS["train"]) if arguments.train else (compare_forward, SECTIONS["forward"])
     program, found = str(Path(arguments.program).resolve()), {}
+    note = f"Medians of {arguments.runs} alternating runs. {machine()}"
     for encoder in arguments.only:
         with tempfile.TemporaryDirectory() as folder:
             peers = compare(program, *encoder, names, arguments.runs, Path(folder))
         found[encoder] = list(rows(encoder, peers))
         print("\n".join(found[encoder]), file=sys.stderr, flush=True)
-    note = f"Medians of {arguments.runs} alternating runs. {machine()}"
-    if not arguments.quick:
-        replace_section(name, [*HEAD, *merged(name, found), "", note])
+        if not arguments.quick:
+            replace_section(name, [*HEAD, *merged(name, found), "", note])
 
 
 if __name__ == "__main__":
