@@ -108,12 +108,19 @@ struct Filters {
 impl Filters {
     /// From weights in the order of a [`Conv`]'s.
     fn new(weight: Tensor<5>, bias: Option<Tensor<1>>) -> Self {
-        let [outputs, ..] = weight.dims();
+        let [outputs, inputs, kernel, ..] = weight.dims();
         let bias = bias.unwrap_or_else(|| Tensor::zeros([outputs], &weight.device()));
-        Self {
-            weight: weight.permute([4, 2, 3, 1, 0]),
-            bias,
-        }
+        let rows = kernel.pow(3) * inputs;
+        // In two steps, each of which copies runs of memory; a reversal of all axes in one would go value by value.
+        let outputs_last = weight
+            .reshape([outputs, rows])
+            .transpose()
+            .reshape([inputs, kernel, kernel, kernel, outputs]);
+        let weight = outputs_last
+            .permute([3, 1, 2, 0, 4])
+            .reshape([rows, outputs])
+            .reshape([kernel, kernel, kernel, inputs, outputs]);
+        Self { weight, bias }
     }
 
     /// Those of `cache`, or of `compute`, which are kept unless they are tracked: then each pass needs its own.
@@ -124,7 +131,7 @@ impl Filters {
         cache.get_or(|| {
             let Self { weight, bias } = compute();
             let device = weight.device();
-            // A permuted tensor is a view; a copy in the new order is what is to be kept.
+            // With a kernel of 1 it may be a view; a copy in the new order is what is to be kept.
             let weight = Tensor::from_data(weight.into_data(), &device);
             Self { weight, bias }
         })
