@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::geometry::Geometry;
+use crate::geometry::{Geometry, ranges};
 use crate::matmul::{BlockSide, sum_in_order};
 use crate::matmul::{Panels, Store, Target, multiply_block_tile, store_tile, with_tile_rows};
 use crate::memory::fill_chunks;
@@ -37,10 +37,7 @@ pub(crate) trait Gather: Sync {
 
 /// The steps cut into blocks of about the same size.
 fn blocks(steps: usize) -> impl Iterator<Item = Range<usize>> {
-    let size = block_len(steps);
-    (0..steps)
-        .step_by(size)
-        .map(move |start| start..(start + size).min(steps))
+    ranges(steps, block_len(steps))
 }
 
 fn block_len(steps: usize) -> usize {

@@ -1,5 +1,7 @@
 //! Sizes and strides of a channels-last volume, shared by the kernels.
 
+use std::ops::Range;
+
 /// Sizes of a `[batch, depth, height, width, channels]` array. Every index into one comes from here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Geometry {
@@ -109,4 +111,11 @@ impl Geometry {
 /// depends on the data alone and never on the number of threads.
 pub(crate) fn rows_per_partial(rows: usize) -> usize {
     rows.div_ceil(32).max(1)
+}
+
+/// `0..len` cut into ranges of `step`, the last one shorter where it does not fit.
+pub(crate) fn ranges(len: usize, step: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..len)
+        .step_by(step)
+        .map(move |start| start..(start + step).min(len))
 }

@@ -71,12 +71,7 @@ pub(crate) fn tiles(geometry: Geometry, side: [usize; 2]) -> impl Iterator<Item 
 
 /// Planes and rows of the tiles of a grid: smaller where there would be few. It depends on the grid alone.
 pub(crate) fn side(geometry: Geometry) -> [usize; 2] {
-    side_up_to(geometry, SIDE)
-}
-
-/// [`side`], of tiles of at most `side` planes and rows.
-pub(crate) fn side_up_to(geometry: Geometry, side: usize) -> [usize; 2] {
-    let mut side = [side; 2];
+    let mut side = [SIDE; 2];
     while side != [1, 1] && geometry.batch * Tile::per_volume(geometry, side) < TILES {
         let axis = usize::from(side[0] < side[1]);
         side[axis] = side[axis].div_ceil(2);

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::geometry::ranges;
 use crate::simd::Simd;
 
 /// Vectors of a strip: the lines that a row of outputs reads, seven of them in ConvNeXt, fit into a first-level cache.
@@ -138,10 +139,7 @@ impl Packing {
 
     /// The strips of a row of `width` voxels: what is computed at a time.
     pub(super) fn strips(self, width: usize) -> impl Iterator<Item = Range<usize>> {
-        let voxels = STRIP * self.voxels();
-        (0..width)
-            .step_by(voxels)
-            .map(move |first| first..(first + voxels).min(width))
+        ranges(width, STRIP * self.voxels())
     }
 
     /// Values of a line for `vectors` outputs of `taps` taps.

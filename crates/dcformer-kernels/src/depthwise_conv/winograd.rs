@@ -15,7 +15,7 @@ use super::columns::{ConvolvePart, Scratch};
 use super::cpu::Filters;
 use super::lines::{Packing, Window};
 use super::points::{OUTPUTS, POINTS, TAPS, transform_taps};
-use crate::geometry::Geometry;
+use crate::geometry::{Geometry, ranges};
 use crate::matmul::Panels;
 use crate::shared::SharedSlice;
 use crate::simd::{Kernel, Level, Simd};
@@ -163,15 +163,19 @@ impl Part {
     fn all(geometry: Geometry, slices: usize, wanted: usize) -> Vec<Self> {
         let [depth, height, width] = geometry.size;
         let (mut planes, mut rows, mut group) = (depth.max(1), ROWS, slices);
-        loop {
-            let of_volumes = geometry.batch * width.div_ceil(VOXELS) * slices.div_ceil(group);
-            let count = of_volumes * depth.div_ceil(planes) * height.div_ceil(rows);
-            match () {
-                () if count >= wanted => break,
-                () if group > 1 => group = 1,
-                () if planes > SMALLEST[0] => planes = planes.div_ceil(2),
-                () if rows > SMALLEST[1] => rows = rows.div_ceil(2),
-                () => break,
+        let of_width = geometry.batch * width.div_ceil(VOXELS);
+        let count = |planes: usize, rows: usize, group: usize| {
+            of_width * depth.div_ceil(planes) * height.div_ceil(rows) * slices.div_ceil(group)
+        };
+        while count(planes, rows, group) < wanted {
+            if group > 1 {
+                group = 1;
+            } else if planes > SMALLEST[0] {
+                planes = planes.div_ceil(2);
+            } else if rows > SMALLEST[1] {
+                rows = rows.div_ceil(2);
+            } else {
+                break;
             }
         }
         let mut parts = Vec::new();
@@ -194,13 +198,6 @@ impl Part {
         }
         parts
     }
-}
-
-/// `0..len` cut into ranges of `step`.
-fn ranges(len: usize, step: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..len)
-        .step_by(step)
-        .map(move |start| start..(start + step).min(len))
 }
 
 /// See [`forward`](super::cpu::forward).

@@ -108,19 +108,12 @@ struct Filters {
 impl Filters {
     /// From weights in the order of a [`Conv`]'s.
     fn new(weight: Tensor<5>, bias: Option<Tensor<1>>) -> Self {
-        let [outputs, inputs, kernel, ..] = weight.dims();
+        let [outputs, ..] = weight.dims();
         let bias = bias.unwrap_or_else(|| Tensor::zeros([outputs], &weight.device()));
-        let rows = kernel.pow(3) * inputs;
-        // In two steps, each of which copies runs of memory; a reversal of all axes in one would go value by value.
-        let outputs_last = weight
-            .reshape([outputs, rows])
-            .transpose()
-            .reshape([inputs, kernel, kernel, kernel, outputs]);
-        let weight = outputs_last
-            .permute([3, 1, 2, 0, 4])
-            .reshape([rows, outputs])
-            .reshape([kernel, kernel, kernel, inputs, outputs]);
-        Self { weight, bias }
+        Self {
+            weight: taps_first(weight),
+            bias,
+        }
     }
 
     /// Those of `cache`, or of `compute`, which are kept unless they are tracked: then each pass needs its own.
@@ -145,6 +138,20 @@ impl Filters {
     }
 }
 
+/// A [`Conv`]'s weight as `[depth, height, width, channels_in, channels_out]`.
+fn taps_first(weight: Tensor<5>) -> Tensor<5> {
+    let [outputs, inputs, kernel, ..] = weight.dims();
+    let rows = kernel.pow(3) * inputs;
+    // In two steps, each of which copies runs of memory; a reversal of all axes in one would go value by value.
+    weight
+        .reshape([outputs, rows])
+        .transpose()
+        .reshape([inputs, kernel, kernel, kernel, outputs])
+        .permute([3, 1, 2, 0, 4])
+        .reshape([rows, outputs])
+        .reshape([kernel, kernel, kernel, inputs, outputs])
+}
+
 impl Conv {
     pub(super) fn forward(&self, x: Tensor<5>) -> Tensor<5> {
         if !self.depthwise {
@@ -160,10 +167,8 @@ impl Conv {
     /// The weight of a depthwise convolution as the kernel takes it, `[depth, height, width, channels]`.
     fn taps_first(&self) -> Tensor<4> {
         let turned = || {
-            let weight = self.weight.val();
-            let [channels, _, kernel, ..] = weight.dims();
-            let shape = [kernel, kernel, kernel, channels];
-            weight.permute([4, 2, 3, 0, 1]).reshape(shape)
+            // One channel goes into each.
+            taps_first(self.weight.val()).squeeze_dim(3)
         };
         // Tracked weights need their gradient through it, so nothing may be kept.
         if self.is_tracked() {
